@@ -1,0 +1,46 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both make their own .venv.
+PYTHON ?= python3
+PIP := pip install --quiet --disable-pip-version-check --constraint constraints.txt
+VENV := .venv/bin
+LAB := .venv-lab/bin
+
+.PHONY: demo test test-lab check wheel-test nightly clean
+
+.venv/demo: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("StreamGuard needs Python 3.11 or newer; name one: make PYTHON=python3.11")'
+	test -x $(VENV)/python || $(PYTHON) -m venv .venv
+	$(VENV)/$(PIP) --editable .
+	touch $@
+
+.venv/test: .venv/demo
+	$(VENV)/$(PIP) --editable '.[test,check]'
+	touch $@
+
+.venv-lab/lab: pyproject.toml constraints.txt
+	test -x $(LAB)/python || $(PYTHON) -m venv .venv-lab
+	$(LAB)/$(PIP) --editable '.[lab,test]'
+	touch $@
+
+demo: .venv/demo  ## the main job on a made stream, for a minute
+	$(VENV)/streamguard demo
+
+test: .venv/test  ## the runtime's tests
+	$(VENV)/pytest -m 'not lab and not gpu'
+
+test-lab: .venv-lab/lab  ## the lab's tests: data, forgeries, training, export
+	$(LAB)/pytest -m lab tests/lab
+
+check: .venv/test  ## format, lint, types, floors
+	$(VENV)/ruff format --check .
+	$(VENV)/ruff check .
+	$(VENV)/mypy
+	$(VENV)/lint-imports
+
+wheel-test: .venv/test  ## the wheel, installed in a clean environment, runs the demo from an empty folder
+	sh tests/wheel.sh $(PYTHON)
+
+nightly: .venv/test  ## what takes longer than CI may
+	$(VENV)/python benchmarks/demo_seeds.py --seeds 1-20
+
+clean:
+	rm -rf .venv .venv-lab build dist

@@ -1,0 +1,1 @@
+"""How tensors run on hardware: one port, one adapter a file."""

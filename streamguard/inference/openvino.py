@@ -1,0 +1,114 @@
+"""OpenVINO adapter: the CPU default.
+
+One model, ``slots`` infer requests, one stream and one thread each: on CPU, two single-thread streams beat
+one picture on two threads, and a larger batch buys nothing (docs/performance.md). Normalisation runs inside
+the graph, so that the input stays uint8.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import openvino as ov
+from openvino.preprocess import PrePostProcessor
+
+from streamguard.errors import BackendError
+from streamguard.frames import F32, U8
+from streamguard.inference.backend import Completion, Completions, check_batch, choose_variant
+from streamguard.inference.engines import Engine
+
+_HINT: Final = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+
+
+def offered_variants(engine: Engine, capabilities: list[str]) -> tuple[str, ...]:
+    """Variants in the order ``auto`` prefers them.
+
+    int8 is the fastest for plain convolutions and slower than bf16 for depthwise networks, which is what
+    the classifiers are; bf16 needs a CPU that has it.
+    """
+    bf16 = ("bf16",) if "BF16" in capabilities else ()
+    int8 = ("int8",) if "int8" in engine.variants and "INT8" in capabilities else ()
+    ordered = (*int8, *bf16, "fp32") if engine.task == "detect" else (*bf16, "fp32", *int8)
+    return ordered
+
+
+@dataclass(slots=True)
+class _Job:
+    token: object
+    started: float
+    batch: U8  # OpenVINO reads this memory while the request runs: it must stay alive
+
+
+class OpenVinoBackend:
+    """A compiled model with a pool of asynchronous infer requests."""
+
+    name: Final = "openvino"
+    preferred_batch: Final = 1
+
+    def __init__(self, engine: Engine, variant: str, completions: Completions, *, slots: int) -> None:
+        core = ov.Core()
+        self.variants = offered_variants(engine, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+        self.variant = choose_variant(variant, self.variants, engine, self.name)
+        self.slots = slots
+        self._engine = engine
+        self._completions = completions
+        options = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "NUM_STREAMS": slots,
+            "INFERENCE_NUM_THREADS": slots,
+            "INFERENCE_PRECISION_HINT": _HINT[self.variant],
+        }
+        compiled = core.compile_model(_graph(core, engine, self.variant), "CPU", options)
+        self._all = [compiled.create_infer_request() for _ in range(slots)]
+        for request in self._all:
+            request.set_callback(self._finished, request)
+        self._idle = list(self._all)
+        self._jobs: dict[int, _Job] = {}
+
+    def submit(self, batch: U8, token: object) -> None:
+        check_batch(batch, self._engine, self.preferred_batch)
+        if not self._idle:
+            raise ValueError(f"all {self.slots} slots of '{self._engine.name}' are in flight")
+        request = self._idle.pop()
+        batch = np.ascontiguousarray(batch)
+        self._jobs[id(request)] = _Job(token, time.perf_counter(), batch)
+        try:
+            request.set_input_tensor(ov.Tensor(batch, shared_memory=True))
+            request.start_async()
+        except RuntimeError as error:
+            self._post(request, None, BackendError(f"OpenVINO refused a batch of '{self._engine.name}': {error}"))
+
+    def _finished(self, request: ov.InferRequest) -> None:
+        # Runs in a thread of OpenVINO. An exception here would be lost: it becomes a result.
+        try:
+            outputs = np.array(request.get_output_tensor(0).data, np.float32)
+        except RuntimeError as error:
+            self._post(request, None, BackendError(f"OpenVINO lost a batch of '{self._engine.name}': {error}"))
+        else:
+            self._post(request, outputs, None)
+
+    def _post(self, request: ov.InferRequest, outputs: F32 | None, error: BackendError | None) -> None:
+        job = self._jobs.pop(id(request))
+        # The request is idle before its result is seen, so that whoever sees it may submit at once.
+        self._idle.append(request)
+        self._completions.put(Completion(job.token, outputs, error, time.perf_counter() - job.started))
+
+    def close(self) -> None:
+        for request in self._all:
+            request.wait()
+
+
+def _graph(core: ov.Core, engine: Engine, variant: str) -> ov.Model:
+    spec = engine.input
+    model = core.read_model(engine.model(variant), b"")
+    model.reshape([1, 3, spec.height, spec.width])
+    steps = PrePostProcessor(model)
+    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    steps.input().model().set_layout(ov.Layout("NCHW"))
+    # One subtraction and one division: (x / scale - mean) / std = (x - mean*scale) / (std*scale)
+    normalise = steps.input().preprocess().convert_element_type(ov.Type.f32)
+    normalise.mean([m * spec.scale for m in spec.mean]).scale([s * spec.scale for s in spec.std])
+    return steps.build()
