@@ -1,0 +1,1 @@
+"""Segments to people and machines: events and the sinks that carry them."""

@@ -1,0 +1,174 @@
+"""Health and metrics over HTTP, in a thread and an event loop of its own: analysis never waits for a scraper.
+
+========== =============================================================================
+``/livez``   200 while the loops beat; a stream in trouble never fails it
+``/readyz``  200 once engines are loaded
+``/startupz``  200 once the start is over, engine builds included
+``/metrics`` Prometheus text format (or OpenMetrics, if the scraper asks for it)
+========== =============================================================================
+
+A probe answers ``{"status": "ok" | "failing", "reasons": [...]}`` with 200 or 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from prometheus_client import CollectorRegistry
+from prometheus_client.aiohttp import make_aiohttp_handler
+
+from streamguard.errors import UsageError
+
+Probe = Callable[[], Sequence[str]]
+
+# A scrape takes milliseconds; whoever is still connected a second after the stop is cut off.
+_GRACE: Final = 1.0
+
+
+class Address(NamedTuple):
+    """Where the server listens: a host of this machine, a port of 0 to 65535; with 0 the system chooses."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Three questions; each answers with the reasons why not, with none when all is well.
+
+    They are asked in the server's thread.
+    """
+
+    alive: Probe
+    ready: Probe
+    started: Probe
+
+
+class Server:
+    """Serves ``registry`` and ``health`` at ``address`` until it is stopped.
+
+    >>> server = Server(CollectorRegistry(), Health(lambda: (), lambda: (), lambda: ()), Address("127.0.0.1", 0))
+    >>> with server:
+    ...     bound = server.address.port > 0
+    >>> bound
+    True
+    """
+
+    def __init__(self, registry: CollectorRegistry, health: Health, address: Address) -> None:
+        self._app = make_app(registry, health)
+        self._address = address
+        self._socket: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+        self._stop: Callable[[], object] | None = None
+        self._running = threading.Event()
+
+    @property
+    def address(self) -> Address:
+        """The address asked for; once started, with the port that was bound."""
+        if self._socket is None:
+            return self._address
+        return Address(self._address.host, int(self._socket.getsockname()[1]))
+
+    def start(self) -> None:
+        """Bind, then serve in a thread. Connections are accepted when this returns.
+
+        Raises:
+            UsageError: the address is taken, not allowed or no address of this machine.
+        """
+        self._socket = _bind(self._address)
+        self._thread = threading.Thread(target=lambda b: asyncio.run(self._serve(b)), args=(self._socket,), name="http")
+        self._thread.start()
+        self._running.wait()
+
+    async def _serve(self, bound: socket.socket) -> None:
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        self._stop = lambda: loop.call_soon_threadsafe(stopped.set)
+        self._running.set()
+        runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=_GRACE)
+        await runner.setup()
+        await web.SockSite(runner, bound).start()
+        await stopped.wait()
+        await runner.cleanup()
+
+    def stop(self) -> None:
+        """Stop serving and wait for the thread. A server never started, or stopped before, is left alone."""
+        if self._thread is None or self._stop is None:
+            return
+        self._stop()
+        self._thread.join()
+        self._thread = self._stop = self._socket = None
+        self._running.clear()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def make_app(registry: CollectorRegistry, health: Health) -> web.Application:
+    """The routes, in one place."""
+    app = web.Application(middlewares=[_errors_as_json])
+    app.router.add_get("/livez", _probe(health.alive))
+    app.router.add_get("/readyz", _probe(health.ready))
+    app.router.add_get("/startupz", _probe(health.started))
+    app.router.add_get("/metrics", make_aiohttp_handler(registry))
+    return app
+
+
+def _probe(ask: Probe) -> Handler:
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        reasons = list(ask())
+        body = {"status": "failing" if reasons else "ok", "reasons": reasons}
+        return web.json_response(body, status=503 if reasons else 200, headers={"Cache-Control": "no-store"})
+
+    return answer
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPMethodNotAllowed as refused:
+        reason = f"{request.method} is not served at {request.path}; use {', '.join(sorted(refused.allowed_methods))}"
+        return _refusal(refused.status, reason, {"Allow": refused.headers["Allow"]})
+    except web.HTTPNotFound as refused:
+        return _refusal(refused.status, f"nothing is served at {request.path}", {})
+
+
+def _refusal(status: int, reason: str, headers: dict[str, str]) -> web.Response:
+    return web.json_response({"status": "error", "reasons": [reason]}, status=status, headers=headers)
+
+
+def _bind(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server(address, family=family, backlog=128)
+    except OSError as error:
+        raise UsageError(f"Can't listen on {address}: {_why(error)}. Choose another by --listen HOST:PORT.") from error
+
+
+def _why(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the port is taken by another program"
+    if error.errno == errno.EACCES:
+        return "ports under 1024 need the system's permission"
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return "the host is no address of this machine"
+    return error.strerror or str(error)
