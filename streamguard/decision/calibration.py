@@ -1,0 +1,88 @@
+"""What the numbers of an engine mean: its calibrated logit and its operating points, from its manifest.
+
+A network's raw output is not a probability. Temperature scaling (Guo et al., "On Calibration of Modern Neural
+Networks", ICML 2017, arXiv 1706.04599), with a bias as in Platt's method, is fitted for each variant of an engine,
+because quantisation shifts the outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streamguard.errors import ConfigError, EngineForeign
+
+
+@dataclass(frozen=True, slots=True)
+class Temperature:
+    """Raw logits to calibrated ones: ``raw / temperature + bias``."""
+
+    temperature: float = 1.0
+    bias: float = 0.0
+
+    def calibrated(self, raw: float) -> float:
+        """The calibrated logit, positive = manipulated."""
+        return raw / self.temperature + self.bias
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """A threshold of the statistic (a logit), and what it promises, in words."""
+
+    name: str
+    threshold: float
+    promise: str
+
+
+def temperature(manifest: Mapping[str, Any], variant: str) -> Temperature:
+    """The calibration of a variant: ``manifest["variants"][variant]["calibration"]``.
+
+    Raises:
+        EngineForeign: it is missing, not finite, or the temperature is not above 0.
+    """
+    engine = manifest.get("name", "?")
+    try:
+        found = manifest["variants"][variant]["calibration"]
+        scale, bias = float(found["temperature"]), float(found["bias"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise EngineForeign(
+            f"Engine '{engine}' has no calibration for its variant '{variant}'. "
+            'Expected "calibration": {"temperature": number, "bias": number} in its manifest.'
+        ) from error
+    if not (math.isfinite(scale) and scale > 0 and math.isfinite(bias)):
+        raise EngineForeign(
+            f"Engine '{engine}', variant '{variant}', is calibrated with temperature {scale} and bias {bias}. "
+            "Expected a finite temperature above 0 and a finite bias."
+        )
+    return Temperature(scale, bias)
+
+
+def operating_point(manifest: Mapping[str, Any], name: str, variant: str | None = None) -> OperatingPoint:
+    """The operating point ``name`` of an engine: ``manifest["operating_points"][name]``.
+
+    A variant that was measured on its own has its own, ``manifest["variants"][variant]["operating_points"]``.
+
+    Raises:
+        ConfigError: the engine has no operating point of that name.
+        EngineForeign: its threshold is not a finite number, or it promises nothing.
+    """
+    engine = manifest.get("name", "?")
+    of_variant = manifest.get("variants", {}).get(variant, {}).get("operating_points")
+    points = of_variant or manifest.get("operating_points") or {}
+    if name not in points:
+        known = ", ".join(f"'{known}'" for known in points) or "none"
+        raise ConfigError(f"Engine '{engine}' has no operating point '{name}'. It has: {known}.")
+    try:
+        threshold, promise = float(points[name]["threshold"]), points[name]["promise"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise EngineForeign(
+            f"Operating point '{name}' of engine '{engine}' is {points[name]!r}. Expected a threshold and a promise."
+        ) from error
+    if not math.isfinite(threshold) or not isinstance(promise, str) or not promise:
+        raise EngineForeign(
+            f"Operating point '{name}' of engine '{engine}' has threshold {threshold} and promise {promise!r}. "
+            "Expected a finite logit and a sentence."
+        )
+    return OperatingPoint(name, threshold, promise)

@@ -1,0 +1,77 @@
+"""The running evidence of a track, as a function of elapsed time and not of how often it was looked at."""
+
+from __future__ import annotations
+
+import math
+
+
+class Ewma:
+    """Exponentially weighted mean of a logit over time, exact for irregular sampling.
+
+    The statistic follows ``dM/dt = (z(t) - M) / tau``, with ``z`` running straight from each score to the next, so
+    that 2 and 25 scores a second of the same evidence give the same trajectory. Each score is clipped to
+    ``+-clip`` first: no frame has more than a bounded influence.
+
+    It starts at ``start``, 0 = no evidence for either side, and the first score alone moves nothing: evidence
+    needs elapsed time. Over a gap longer than ``hold`` nothing is known; the gap adds nothing, and the statistic starts
+    afresh, because what was seen before it may be another picture altogether.
+
+    >>> m = Ewma()
+    >>> [round(m.update(t, 3.0), 2) for t in (0.0, 1.0, 2.0)]
+    [0.0, 1.18, 1.9]
+    """
+
+    def __init__(self, tau: float = 2.0, clip: float = 4.0, *, hold: float = 2.0, start: float = 0.0) -> None:
+        self.tau = tau
+        self.clip = clip
+        self.hold = hold
+        self.start = start
+        self.restart()
+
+    @property
+    def value(self) -> float:
+        """The statistic, a logit."""
+        return self._value
+
+    @property
+    def coverage(self) -> float:
+        """Seconds of evidence since the start or the last gap."""
+        return self._coverage
+
+    @property
+    def samples(self) -> int:
+        """Scores since the start or the last gap."""
+        return self._samples
+
+    def restart(self) -> None:
+        """Forget everything."""
+        self._value = self.start
+        self._coverage = 0.0
+        self._samples = 0
+        self._pts = self._logit = 0.0
+
+    def update(self, pts: float, logit: float) -> float:
+        """Take a score at ``pts`` (seconds of stream time) and return the statistic.
+
+        A second score at the same time, or one from before, replaces the last and adds no time.
+
+        Raises:
+            ValueError: ``pts`` or ``logit`` is not finite.
+        """
+        if not (math.isfinite(pts) and math.isfinite(logit)):
+            raise ValueError(f"a score of {logit} at {pts} s; expected finite numbers")
+        logit = min(max(logit, -self.clip), self.clip)
+        if self._samples and pts - self._pts > self.hold:
+            self.restart()
+        if self._samples and pts <= self._pts:
+            self._logit = logit
+            return self._value
+        if self._samples:
+            elapsed = pts - self._pts
+            fading = math.exp(-elapsed / self.tau)
+            lag = (logit - self._logit) / elapsed * self.tau
+            self._value = logit - lag + (self._value - self._logit + lag) * fading
+            self._coverage += elapsed
+        self._pts, self._logit = pts, logit
+        self._samples += 1
+        return self._value

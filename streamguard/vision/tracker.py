@@ -1,0 +1,228 @@
+"""Which face is which: faces joined into tracks by overlap and elapsed time.
+
+Own code, since the maintained packages are heavier than the job: as of November 2026 `trackers` needs scipy,
+supervision and the opencv-python build that must not stand beside opencv-python-headless; `supervision` needs
+scipy and matplotlib; `norfair` needs scipy, filterpy and numpy below 2; and all of them count in frames.
+
+The method is ByteTrack's (Zhang et al., ECCV 2022, arXiv 2110.06864): confident faces are matched first, weak
+ones may then continue a track but never open one. Everything is a function of elapsed stream time, because
+searches come every k-th frame and k may change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from streamguard.frames import F32, Box, Face, Track
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerSettings:
+    """How faces are joined. Times in seconds of stream time, overlaps as shares 0..1.
+
+    ``high``: confidence that opens a track. ``overlap``: IoU with the predicted box that continues one;
+    ``overlap_weak``: the same for faces under ``high``. ``confirm``: detections before a track is shown, 1 for stills.
+    ``memory``: a track not found for longer ends at the next search. ``hole``: no track is resumed over a longer
+    stretch without any search. ``coast``: how long a motion is believed in. ``smoothing``: time constant of the motion.
+    ``nested``: share of the smaller of two boxes inside the other that makes them one face.
+    ``most``: tracks at once; a crowd beyond it is counted in :attr:`Update.refused` and not followed.
+    """
+
+    high: float = 0.5
+    overlap: float = 0.2
+    overlap_weak: float = 0.4
+    confirm: int = 2
+    memory: float = 1.2
+    hole: float = 2.0
+    coast: float = 0.5
+    smoothing: float = 0.3
+    nested: float = 0.7
+    most: int = 50
+
+
+class Update(NamedTuple):
+    """What one search changed.
+
+    ``matched``: the tracks found, each with its face. ``lost``: the tracks that ended now. ``tracks``: all alive,
+    oldest first. ``refused``: faces that were not followed because there are too many.
+    """
+
+    matched: list[tuple[Track, Face]]
+    lost: list[Track]
+    tracks: list[Track]
+    refused: int = 0
+
+
+@dataclass(slots=True)
+class _Path:
+    """One face under way: where it was last found, and how it moves (pixels a second)."""
+
+    box: Box
+    confidence: float
+    started: float
+    updated: float
+    id: int = 0
+    hits: int = 1
+    missed: bool = False
+    motion: tuple[float, float] = field(default=(0.0, 0.0))
+
+    def at(self, pts: float, coast: float) -> Box:
+        """The box at ``pts``: constant velocity for up to ``coast`` seconds, then at rest; the size is kept."""
+        elapsed = min(max(pts - self.updated, -coast), coast)
+        dx, dy = self.motion[0] * elapsed, self.motion[1] * elapsed
+        return Box(self.box.x1 + dx, self.box.y1 + dy, self.box.x2 + dx, self.box.y2 + dy)
+
+    def found(self, pts: float, face: Face, smoothing: float) -> None:
+        """Continue with a face. The first step sets the motion, later ones pull it, by elapsed time."""
+        elapsed = pts - self.updated
+        if elapsed > 0:
+            (x, y), (new_x, new_y) = self.box.centre, face.box.centre
+            pull = 1.0 if self.hits == 1 else 1 - math.exp(-elapsed / smoothing)
+            self.motion = (
+                self.motion[0] + pull * ((new_x - x) / elapsed - self.motion[0]),
+                self.motion[1] + pull * ((new_y - y) / elapsed - self.motion[1]),
+            )
+        self.box, self.confidence, self.updated = face.box, face.confidence, pts
+        self.hits += 1
+        self.missed = False
+
+
+class Tracker:
+    """The tracks of one session of one stream; a new session takes a new tracker.
+
+    A face that jumps (a cut, a re-entry elsewhere) overlaps no prediction: it gets a new id, since evidence
+    about one picture of a face must not speak for another. A track gets its id and is shown when it is
+    confirmed, with ``started`` at its first detection; a detection that is not repeated by the next search
+    leaves no trace.
+    """
+
+    def __init__(self, settings: TrackerSettings | None = None, session: int = 1) -> None:
+        self.settings = settings or TrackerSettings()
+        self.session = session
+        self._paths: list[_Path] = []
+        self._ids = 0
+        self._now = -math.inf
+
+    def update(self, pts: float, faces: Sequence[Face]) -> Update:
+        """Join the faces found at ``pts`` (seconds; an earlier one than the last counts as the last)."""
+        self._now = pts = max(pts, self._now)
+        lost = self._end_forgotten(pts)
+        distinct = _distinct(faces, self.settings.nested)
+        strong = [face for face in distinct if face.confidence >= self.settings.high]
+        weak = [face for face in distinct if face.confidence < self.settings.high]
+
+        # Confident faces continue any track, weak ones only a confirmed track that is still alone.
+        pairs, waiting, strong = self._match(pts, self._paths, strong, self.settings.overlap)
+        confirmed = [path for path in waiting if path.id]
+        more, missed, _ = self._match(pts, confirmed, weak, self.settings.overlap_weak)
+        pairs += more
+
+        for path, face in pairs:
+            path.found(pts, face, self.settings.smoothing)
+            self._confirm(path)
+        for path in missed:
+            path.missed = True
+        unconfirmed = {id(path) for path in waiting if not path.id}
+        self._paths = [path for path in self._paths if id(path) not in unconfirmed]
+        opened, refused = self._open(pts, strong)
+        matched = [(self._track(path, pts), face) for path, face in pairs + opened if path.id]
+        return Update(matched, lost, self.predict(pts), refused)
+
+    def predict(self, pts: float) -> list[Track]:
+        """All confirmed tracks with their boxes where the faces should be at ``pts``, oldest first."""
+        return [self._track(path, pts) for path in self._paths if path.id]
+
+    def end(self) -> list[Track]:
+        """End every track: the session is over."""
+        lost = self.predict(self._now)
+        self._paths = []
+        return lost
+
+    def _end_forgotten(self, pts: float) -> list[Track]:
+        kept: list[_Path] = []
+        lost: list[Track] = []
+        for path in self._paths:
+            limit = self.settings.memory if path.missed else max(self.settings.memory, self.settings.hole)
+            if pts - path.updated <= limit:
+                kept.append(path)
+            elif path.id:
+                lost.append(self._track(path, pts))
+        self._paths = kept
+        return lost
+
+    def _match(
+        self, pts: float, paths: list[_Path], faces: list[Face], overlap: float
+    ) -> tuple[list[tuple[_Path, Face]], list[_Path], list[Face]]:
+        """Pairs by falling overlap, the paths and the faces left over."""
+        if not paths or not faces:
+            return [], paths, faces
+        shares = _iou(
+            np.array([path.at(pts, self.settings.coast) for path in paths], np.float32),
+            np.array([face.box for face in faces], np.float32),
+        )
+        pairs: list[tuple[_Path, Face]] = []
+        free_paths, free_faces = set(range(len(paths))), set(range(len(faces)))
+        rows, columns = np.nonzero(shares >= overlap)
+        for best in np.argsort(-shares[rows, columns], kind="stable").tolist():
+            row, column = int(rows[best]), int(columns[best])
+            if row in free_paths and column in free_faces:
+                free_paths.remove(row)
+                free_faces.remove(column)
+                pairs.append((paths[row], faces[column]))
+        return pairs, [paths[i] for i in sorted(free_paths)], [faces[i] for i in sorted(free_faces)]
+
+    def _open(self, pts: float, faces: list[Face]) -> tuple[list[tuple[_Path, Face]], int]:
+        room = max(0, self.settings.most - len(self._paths))
+        opened = [(_Path(face.box, face.confidence, pts, pts), face) for face in faces[:room]]
+        for path, _ in opened:
+            self._confirm(path)
+            self._paths.append(path)
+        return opened, len(faces) - len(opened)
+
+    def _confirm(self, path: _Path) -> None:
+        if not path.id and path.hits >= self.settings.confirm:
+            self._ids += 1
+            path.id = self._ids
+
+    def _track(self, path: _Path, pts: float) -> Track:
+        return Track(
+            id=path.id,
+            session=self.session,
+            box=path.at(pts, self.settings.coast),
+            confidence=path.confidence,
+            started=path.started,
+            updated=path.updated,
+            missed=max(0.0, pts - path.updated),
+        )
+
+
+def _distinct(faces: Sequence[Face], nested: float) -> list[Face]:
+    """The faces, most confident first, without those that lie inside another one or round it."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: -face.confidence):
+        if all(_nesting(face.box, other.box) < nested for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _nesting(a: Box, b: Box) -> float:
+    """Share of the smaller box that lies in the other one."""
+    width = min(a.x2, b.x2) - max(a.x1, b.x1)
+    height = min(a.y2, b.y2) - max(a.y1, b.y1)
+    if width <= 0 or height <= 0:
+        return 0.0
+    return width * height / min(a.area, b.area)
+
+
+def _iou(a: F32, b: F32) -> F32:
+    """(N, 4) and (M, 4) boxes -> (N, M) intersection over union."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    area_a, area_b = (boxes[:, 2:] - boxes[:, :2] for boxes in (a, b))
+    return np.asarray(shared / (area_a.prod(axis=1)[:, None] + area_b.prod(axis=1)[None, :] - shared), np.float32)
