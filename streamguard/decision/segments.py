@@ -23,8 +23,9 @@ import enum
 import math
 import uuid
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from streamguard.decision.calibration import OperatingPoint
 from streamguard.decision.statistics import Ewma
@@ -33,6 +34,7 @@ from streamguard.frames import Score, Segment, State
 TOO_LITTLE: Final = "too little evidence"
 NO_SCORES: Final = "no scores"
 NOT_FINITE: Final = "damaged score"
+NO_FACE: Final = "no face"
 
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "urn:streamguard:segment")
 _GRAIN: Final = 1e-6  # seconds: times that differ by less are the same
@@ -82,16 +84,22 @@ class Change:
 class Judged:
     """A track as a whole, for the verdict on a file.
 
-    ``highest`` is the highest statistic (a logit) that enough evidence stood behind, None where none ever did.
-    ``frames`` counts the scores, ``segments`` the flagged passages.
+    ``peak`` is :attr:`TrackJudge.peak`; ``frames`` counts the scores, ``segments`` the flagged passages.
     """
 
     track: int
     state: State
     reason: str | None
-    highest: float | None
+    peak: float | None
     frames: int
     segments: int
+
+
+class StreamJudgement(NamedTuple):
+    """What is said of a stream now."""
+
+    state: State
+    reason: str | None
 
 
 def low_level(threshold: float) -> float:
@@ -151,16 +159,16 @@ class TrackJudge:
         stream: name of the stream.
         session: number of the connection.
         track: number of the track in it.
-        origin: what tells this run of the stream from others with the same numbers, such as the time a live
-            source was connected at; empty for files, whose segments keep their ids over replays.
+
+    Segments get the same ids whenever the same scores are replayed; what sets two runs apart is for events to add.
     """
 
     def __init__(
-        self, settings: DecisionSettings, point: OperatingPoint, stream: str, session: int, track: int, origin: str = ""
+        self, settings: DecisionSettings, point: OperatingPoint, stream: str, session: int, track: int
     ) -> None:
         self.settings = settings
         self.point = point
-        self.stream, self.session, self.track, self.origin = stream, session, track, origin
+        self.stream, self.session, self.track = stream, session, track
         self.state = State.INCONCLUSIVE
         self.reason: str | None = TOO_LITTLE
         self._low = low_level(point.threshold)
@@ -175,7 +183,7 @@ class TrackJudge:
         self._skipped: str | None = None  # why the face was not scored the last time
         self._skips: Counter[str] = Counter()
         self._frames = 0
-        self._highest: float | None = None
+        self._peak: float | None = None
         self._announced: tuple[State, str | None] = (self.state, self.reason)
         self._announced_at = -math.inf
         self._over = False
@@ -186,17 +194,22 @@ class TrackJudge:
         return self._ewma.value
 
     @property
+    def peak(self) -> float | None:
+        """The highest statistic (a logit) that enough evidence stood behind, None where none has yet."""
+        return self._peak
+
+    @property
     def judged(self) -> Judged:
         """The track as a whole, up to now."""
         reason = None
         if self._segments:
             state = State.FLAGGED
-        elif self._highest is not None:
+        elif self._peak is not None:
             state = State.CLEAR
         else:
             state = State.INCONCLUSIVE
             reason = self._skips.most_common(1)[0][0] if self._skips else TOO_LITTLE
-        return Judged(self.track, state, reason, self._highest, self._frames, self._segments)
+        return Judged(self.track, state, reason, self._peak, self._frames, self._segments)
 
     def observe(self, score: Score) -> list[Change]:
         """The face was scored. A score that is not finite is a skipped face; one after the end is ignored."""
@@ -213,7 +226,7 @@ class TrackJudge:
         self._skipped = None
         self._frames += 1
         if self._enough:
-            self._highest = value if self._highest is None else max(self._highest, value)
+            self._peak = value if self._peak is None else max(self._peak, value)
         changes += self._step(self._last, value, earlier)
         return changes + self._settle(score.pts)
 
@@ -357,7 +370,7 @@ class TrackJudge:
         return Change(kind, segment, state, reason, pts, self._ewma.value)
 
     def _segment(self, passage: _Passage, ended: float | None) -> Segment:
-        name = f"{self.session}/{self.track}/{passage.sequence}/{len(self.origin)}/{self.origin}/{self.stream}"
+        name = f"{self.session}/{self.track}/{passage.sequence}/{self.stream}"
         return Segment(
             id=str(uuid.uuid5(_NAMESPACE, name)),
             stream=self.stream,
@@ -378,3 +391,24 @@ def _crossing(level: float, earlier: tuple[float | None, float] | None, later: t
     if earlier is None or earlier[0] is None or (earlier[1] < level) == (later[1] < level):
         return later[0]
     return earlier[0] + (level - earlier[1]) / (later[1] - earlier[1]) * (later[0] - earlier[0])
+
+
+def stream_state(tracks: Iterable[TrackJudge | Judged], outage: str | None = None) -> StreamJudgement:
+    """The state of a stream now, or of a video, from the tracks in it.
+
+    Flagged if any track is; inconclusive during an ``outage`` (its reason: "no frames", "frozen picture" ...),
+    without a face, and where no face can be judged, for the most common reason; else clear, which speaks of the
+    faces that were judged.
+
+    >>> stream_state([]).reason
+    'no face'
+    """
+    found = [(track.state, track.reason) for track in tracks]
+    states = {state for state, _ in found}
+    if outage is not None:
+        return StreamJudgement(State.INCONCLUSIVE, outage)
+    for state in (State.FLAGGED, State.CLEAR):
+        if state in states:
+            return StreamJudgement(state, None)
+    reasons = Counter(reason or TOO_LITTLE for _, reason in found)
+    return StreamJudgement(State.INCONCLUSIVE, reasons.most_common(1)[0][0] if reasons else NO_FACE)
