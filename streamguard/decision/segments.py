@@ -9,9 +9,9 @@
         └──────────────────────────────────────────────────── FALLING ─────────────┘
                        2 s are over: closed
 
-The *low level* lies under the threshold (:func:`low_level`): a segment begins where the statistic left it, and ends
-where it falls under it. Where the statistic crosses a level between two scores, the time is interpolated, so that
-segments depend little on how often a track was scored.
+The *low level* lies under the threshold (:func:`~streamguard.decision.passage.low_level`): a segment begins where
+the statistic left it, and ends where it falls under it. Where the statistic crosses a level between two scores,
+the time is interpolated, so that segments depend little on how often a track was scored.
 
 After 2 s without a score the evidence is void: an open segment closes at its last score, and the track is
 ``inconclusive``. Nothing that was not looked at is ever ``clear``.
@@ -24,10 +24,11 @@ import math
 import uuid
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from streamguard.decision.calibration import OperatingPoint
+from streamguard.decision.passage import Passage, Tally, crossing, low_level
 from streamguard.decision.statistics import Ewma
 from streamguard.frames import Score, Segment, State
 
@@ -61,6 +62,12 @@ class DecisionSettings:
     silence: float = 2.0
     lead: float = 1.0
     every: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value, least = getattr(self, name), 1e-3 if name in {"tau", "clip"} else 0
+            if not least <= value < math.inf:
+                raise ValueError(f"{name} is {value}; expected a finite number from {least}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,49 +109,11 @@ class StreamJudgement(NamedTuple):
     reason: str | None
 
 
-def low_level(threshold: float) -> float:
-    """The level under which a track is no longer flagged: half the threshold, at least 0.25 under it.
-
-    The margin takes over for thresholds under 0.5, where halving would leave no hysteresis, or under 0, where it
-    would raise the level.
-    """
-    return min(threshold / 2, threshold - 0.25)
-
-
 class _Phase(enum.Enum):
     QUIET = enum.auto()
     PENDING = enum.auto()
     OPEN = enum.auto()
     FALLING = enum.auto()
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Mean and peak of the statistic over a run of scores."""
-
-    frames: int = 0
-    total: float = 0.0
-    peak: float = -math.inf
-
-    def add(self, value: float) -> None:
-        self.merge(_Tally(1, value, value))
-
-    def merge(self, other: _Tally) -> None:
-        self.frames += other.frames
-        self.total += other.total
-        self.peak = max(self.peak, other.peak)
-
-
-@dataclass(slots=True)
-class _Passage:
-    """The segment under way: its start and scores; since a fall, the time of it and the scores after it."""
-
-    sequence: int
-    started: float
-    held: _Tally
-    updated: float
-    fell: float = math.inf
-    dip: _Tally = field(default_factory=_Tally)
 
 
 class TrackJudge:
@@ -174,12 +143,12 @@ class TrackJudge:
         self._low = low_level(point.threshold)
         self._ewma = Ewma(settings.tau, settings.clip, hold=settings.silence, start=min(0.0, self._low))
         self._phase = _Phase.QUIET
-        self._passage: _Passage | None = None
+        self._passage: Passage | None = None
         self._segments = 0
         self._last: float | None = None  # time of the last score
         self._floor = -math.inf  # no segment starts before
         self._left: float | None = None  # when the statistic left its low level; None while it is there
-        self._rise = _Tally()  # the scores since then
+        self._rise = Tally()  # the scores since then
         self._skipped: str | None = None  # why the face was not scored the last time
         self._skips: Counter[str] = Counter()
         self._frames = 0
@@ -218,7 +187,7 @@ class TrackJudge:
         if not math.isfinite(score.logit):
             return self.skip(score.pts, NOT_FINITE)
         changes = self._pass(score.pts)
-        earlier = (self._last, self._ewma.value) if self._ewma.samples else None
+        earlier = (self._last, self._ewma.value) if self._last is not None and self._ewma.samples else None
         value = self._ewma.update(score.pts, score.logit)
         if earlier is None:
             self._floor = max(self._floor, score.pts)
@@ -277,14 +246,14 @@ class TrackJudge:
         """The evidence so far says nothing of what comes."""
         self._ewma.restart()
         self._phase = _Phase.QUIET
-        self._left, self._rise = None, _Tally()
+        self._left, self._rise = None, Tally()
 
-    def _step(self, pts: float, value: float, earlier: tuple[float | None, float] | None) -> list[Change]:
+    def _step(self, pts: float, value: float, earlier: tuple[float, float] | None) -> list[Change]:
         """Move the machine by one score; ``earlier`` is the time and the statistic of the one before."""
         low = value < self._low
-        crossed = _crossing(self._low, earlier, (pts, value))
+        crossed = crossing(self._low, earlier, (pts, value))
         if low:
-            self._left, self._rise = None, _Tally()
+            self._left, self._rise = None, Tally()
         else:
             self._left = crossed if self._left is None else self._left
             if pts >= self._floor:
@@ -300,7 +269,7 @@ class TrackJudge:
             return []
         if self._phase is _Phase.OPEN and low:
             self._phase = _Phase.FALLING
-            self._passage.fell, self._passage.dip = crossed, _Tally()
+            self._passage.fell, self._passage.dip = crossed, Tally()
         if self._phase is _Phase.FALLING:
             self._passage.dip.add(value)
             if value < self.point.threshold:
@@ -318,13 +287,13 @@ class TrackJudge:
         if not self._enough or pts - max(self._left, self._floor) < self.settings.least - _GRAIN:
             return []
         started = max(self._left - self.settings.lead, self._floor)
-        self._passage = _Passage(self._segments, started, self._rise, pts)
-        self._rise = _Tally()
+        self._passage = Passage(self._segments, started, self._rise, pts)
+        self._rise = Tally()
         self._segments += 1
         self._phase = _Phase.OPEN
         return [self._change("opened", self._segment(self._passage, None), pts, None)]
 
-    def _update(self, pts: float, passage: _Passage) -> list[Change]:
+    def _update(self, pts: float, passage: Passage) -> list[Change]:
         if pts - passage.updated < self.settings.every - _GRAIN:
             return []
         passage.updated = pts
@@ -369,7 +338,7 @@ class TrackJudge:
         state = self.state if segment is None else State.FLAGGED
         return Change(kind, segment, state, reason, pts, self._ewma.value)
 
-    def _segment(self, passage: _Passage, ended: float | None) -> Segment:
+    def _segment(self, passage: Passage, ended: float | None) -> Segment:
         name = f"{self.session}/{self.track}/{passage.sequence}/{self.stream}"
         return Segment(
             id=str(uuid.uuid5(_NAMESPACE, name)),
@@ -384,13 +353,6 @@ class TrackJudge:
             peak=passage.held.peak,
             frames=passage.held.frames,
         )
-
-
-def _crossing(level: float, earlier: tuple[float | None, float] | None, later: tuple[float, float]) -> float:
-    """When the statistic ran through ``level`` between ``earlier`` and ``later``; the later time if it did not."""
-    if earlier is None or earlier[0] is None or (earlier[1] < level) == (later[1] < level):
-        return later[0]
-    return earlier[0] + (level - earlier[1]) / (later[1] - earlier[1]) * (later[0] - earlier[0])
 
 
 def stream_state(tracks: Iterable[TrackJudge | Judged], outage: str | None = None) -> StreamJudgement:

@@ -8,6 +8,7 @@ leaves no feature standing, its median was 0.3.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,6 +43,12 @@ class QualitySettings:
     tallest: float = 1.65
     flattest: float = 1.0
     touch: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value}; expected a finite number from 0")
 
 
 class QualityGate:

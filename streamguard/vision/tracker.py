@@ -44,6 +44,12 @@ class TrackerSettings:
     nested: float = 0.7
     most: int = 50
 
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value, least = getattr(self, name), 1e-3 if name == "smoothing" else 0
+            if not least <= value < math.inf:
+                raise ValueError(f"{name} is {value}; expected a finite number from {least}")
+
 
 class Update(NamedTuple):
     """What one search changed.
