@@ -79,29 +79,25 @@ class FaceDecoder:
             return []
         if kept.size > self.top_k:
             kept = kept[np.argpartition(scores[kept], -self.top_k)[-self.top_k :]]
-        candidates = raw[:4, kept].T
-        finite = np.isfinite(candidates).all(axis=1)
-        if not finite.all():
-            candidates, kept = candidates[finite], kept[finite]
-        return self._faces(candidates, scores[kept], letterbox, width, height)
+        candidates = raw[:4, kept]
+        if not np.isfinite(candidates).all():
+            finite = np.isfinite(candidates).all(axis=0)
+            candidates, kept = candidates[:, finite], kept[finite]
+        return self._faces(candidates, scores[kept].tolist(), letterbox, width, height)
 
-    def _faces(self, candidates: F32, scores: F32, letterbox: Letterbox, width: int, height: int) -> list[Face]:
-        half = candidates[:, 2:] / 2
-        corners: F32 = np.concatenate((candidates[:, :2] - half, candidates[:, :2] + half), axis=1, dtype=np.float32)
+    def _faces(self, candidates: F32, scores: list[float], letterbox: Letterbox, width: int, height: int) -> list[Face]:
+        boxes = np.empty((len(scores), 4), np.float32)  # left, top, width, height
+        boxes[:, :2] = (candidates[:2] - candidates[2:] / 2).T
+        boxes[:, 2:] = candidates[2:].T
         # Lists, since OpenCV converts an array element by element, four times slower.
-        best = cv2.dnn.NMSBoxes(
-            np.concatenate((corners[:, :2], candidates[:, 2:]), axis=1).tolist(),
-            scores.tolist(),
-            self.confidence,
-            self.iou,
-        )
+        best = cv2.dnn.NMSBoxes(boxes.tolist(), scores, self.confidence, self.iou)
         if len(best) == 0:
             return []
-        boxes = letterbox.to_picture(corners[best])
-        limits = np.array([width, height, width, height], np.float32)
-        clipped = np.minimum(np.maximum(boxes, 0), limits).tolist()
-        return [
-            Face(Box(*box), score)
-            for box, score in zip(clipped, scores[best].tolist(), strict=True)
-            if box[2] - box[0] >= 1 and box[3] - box[1] >= 1
-        ]
+        corners = boxes[best]
+        corners[:, 2:] += corners[:, :2]
+        faces = []
+        for index, (x1, y1, x2, y2) in zip(best, letterbox.to_picture(corners).tolist(), strict=True):
+            box = Box(max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+            if box.width >= 1 and box.height >= 1:
+                faces.append(Face(box, scores[index]))
+        return faces

@@ -209,26 +209,32 @@ class Tracker:
 
 def _distinct(faces: Sequence[Face], nested: float) -> list[Face]:
     """The faces, most confident first, without those that lie inside another one or round it."""
-    kept: list[Face] = []
-    for face in sorted(faces, key=lambda face: -face.confidence):
-        if all(_nesting(face.box, other.box) < nested for other in kept):
-            kept.append(face)
-    return kept
-
-
-def _nesting(a: Box, b: Box) -> float:
-    """Share of the smaller box that lies in the other one."""
-    width = min(a.x2, b.x2) - max(a.x1, b.x1)
-    height = min(a.y2, b.y2) - max(a.y1, b.y1)
-    if width <= 0 or height <= 0:
-        return 0.0
-    return width * height / min(a.area, b.area)
+    ordered = sorted(faces, key=lambda face: -face.confidence)
+    if len(ordered) < 2:
+        return ordered
+    boxes = np.array([face.box for face in ordered], np.float32)
+    areas = _areas(boxes)
+    same = _shared(boxes, boxes) >= nested * np.minimum(areas[:, None], areas[None, :])
+    kept: list[int] = []
+    for index, row in enumerate(same):
+        if not row[kept].any():
+            kept.append(index)
+    return [ordered[index] for index in kept]
 
 
 def _iou(a: F32, b: F32) -> F32:
     """(N, 4) and (M, 4) boxes -> (N, M) intersection over union."""
+    shared = _shared(a, b)
+    return shared / (_areas(a)[:, None] + _areas(b)[None, :] - shared)
+
+
+def _shared(a: F32, b: F32) -> F32:
+    """(N, 4) and (M, 4) boxes -> (N, M) areas of their intersections."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    area_a, area_b = (boxes[:, 2:] - boxes[:, :2] for boxes in (a, b))
-    return np.asarray(shared / (area_a.prod(axis=1)[:, None] + area_b.prod(axis=1)[None, :] - shared), np.float32)
+    sides = np.maximum(high - low, 0)
+    return np.asarray(sides[..., 0] * sides[..., 1], np.float32)
+
+
+def _areas(boxes: F32) -> F32:
+    return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), np.float32)
