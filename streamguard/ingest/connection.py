@@ -1,0 +1,101 @@
+"""The words of this wing: a source, one connection to it, and what is known of its stream.
+
+A :class:`Source` is where frames come from; it can be opened again and again. A :class:`Connection` is one
+session with it: iterate it and frames come, in order, with stream time that starts near zero. A file ends by
+``StopIteration``; a live connection that ends, by whatever way, is opened again by the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Protocol, Self
+
+from streamguard.frames import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """What a stream says of itself.
+
+    ``width`` and ``height`` are of the picture as it is seen, after any rotation tag. ``duration`` in seconds,
+    None where nothing states it. ``still``: one picture, not a video.
+    """
+
+    width: int
+    height: int
+    fps: float | None
+    codec: str
+    duration: float | None
+    audio: bool
+    still: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How sources are opened; every kind takes what concerns it.
+
+    Attributes:
+        transport: of RTSP media; ``udp`` saves a little delay and loses packets.
+        open_timeout, read_timeout: seconds that a live source may take to answer, and may be silent.
+        keep_seconds, keep_bytes: compressed video that a connection keeps for clips; 0 keeps none.
+    """
+
+    transport: Literal["tcp", "udp"] = "tcp"
+    open_timeout: float = 5.0
+    read_timeout: float = 4.0
+    keep_seconds: float = 0.0
+    keep_bytes: int = 16 * 2**20
+
+
+class Connection(Protocol):
+    """One session with a source. Used by one thread; closed on leaving the ``with`` block."""
+
+    @property
+    def info(self) -> StreamInfo:
+        """What the stream says of itself."""
+
+    @property
+    def received_bytes(self) -> int:
+        """Compressed video read so far."""
+
+    @property
+    def clock_offset(self) -> float | None:
+        """Arrival minus the sender's clock in seconds; None where the sender tells no time."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames, once.
+
+        Raises:
+            InputError: a file is damaged or cut; raised after the frames that decode.
+            SourceLost: a live connection ended.
+        """
+
+
+class Source(Protocol):
+    """Where frames come from. ``uri`` is redacted, ``name`` is what labels and events carry."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def live(self) -> bool:
+        """Whether the source never ends by itself: it is opened again, and its newest frame wins."""
+
+    def open(self, session: int) -> Connection:
+        """Connect; blocks. Frames carry ``session``.
+
+        Raises:
+            InputError: a file that can't be read.
+            SourceLost: a live source that does not answer, or refuses.
+        """
