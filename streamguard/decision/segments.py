@@ -23,8 +23,9 @@ import enum
 import math
 import uuid
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from streamguard.decision.calibration import OperatingPoint
 from streamguard.decision.passage import Passage, Tally, crossing, low_level
@@ -34,6 +35,7 @@ from streamguard.frames import Score, Segment, State
 TOO_LITTLE: Final = "too little evidence"
 NO_SCORES: Final = "no scores"
 NOT_FINITE: Final = "damaged score"
+NO_FACE: Final = "no face"
 
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "urn:streamguard:segment")
 _GRAIN: Final = 1e-6  # seconds: times that differ by less are the same
@@ -89,16 +91,22 @@ class Change:
 class Judged:
     """A track as a whole, for the verdict on a file.
 
-    ``highest`` is the highest statistic (a logit) that enough evidence stood behind, None where none ever did.
-    ``frames`` counts the scores, ``segments`` the flagged passages.
+    ``peak`` is :attr:`TrackJudge.peak`; ``frames`` counts the scores, ``segments`` the flagged passages.
     """
 
     track: int
     state: State
     reason: str | None
-    highest: float | None
+    peak: float | None
     frames: int
     segments: int
+
+
+class StreamJudgement(NamedTuple):
+    """What is said of a stream now."""
+
+    state: State
+    reason: str | None
 
 
 class _Phase(enum.Enum):
@@ -144,7 +152,7 @@ class TrackJudge:
         self._skipped: str | None = None  # why the face was not scored the last time
         self._skips: Counter[str] = Counter()
         self._frames = 0
-        self._highest: float | None = None
+        self._peak: float | None = None
         self._announced: tuple[State, str | None] = (self.state, self.reason)
         self._announced_at = -math.inf
         self._over = False
@@ -155,17 +163,22 @@ class TrackJudge:
         return self._ewma.value
 
     @property
+    def peak(self) -> float | None:
+        """The highest statistic (a logit) that enough evidence stood behind, None where none has yet."""
+        return self._peak
+
+    @property
     def judged(self) -> Judged:
         """The track as a whole, up to now."""
         reason = None
         if self._segments:
             state = State.FLAGGED
-        elif self._highest is not None:
+        elif self._peak is not None:
             state = State.CLEAR
         else:
             state = State.INCONCLUSIVE
             reason = self._skips.most_common(1)[0][0] if self._skips else TOO_LITTLE
-        return Judged(self.track, state, reason, self._highest, self._frames, self._segments)
+        return Judged(self.track, state, reason, self._peak, self._frames, self._segments)
 
     def observe(self, score: Score) -> list[Change]:
         """The face was scored. A score that is not finite is a skipped face; one after the end is ignored."""
@@ -182,7 +195,7 @@ class TrackJudge:
         self._skipped = None
         self._frames += 1
         if self._enough:
-            self._highest = value if self._highest is None else max(self._highest, value)
+            self._peak = value if self._peak is None else max(self._peak, value)
         changes += self._step(self._last, value, earlier)
         return changes + self._settle(score.pts)
 
@@ -340,3 +353,24 @@ class TrackJudge:
             peak=passage.held.peak,
             frames=passage.held.frames,
         )
+
+
+def stream_state(tracks: Iterable[TrackJudge | Judged], outage: str | None = None) -> StreamJudgement:
+    """The state of a stream now, or of a video, from the tracks in it.
+
+    Flagged if any track is; inconclusive during an ``outage`` (its reason: "no frames", "frozen picture" ...),
+    without a face, and where no face can be judged, for the most common reason; else clear, which speaks of the
+    faces that were judged.
+
+    >>> stream_state([]).reason
+    'no face'
+    """
+    found = [(track.state, track.reason) for track in tracks]
+    states = {state for state, _ in found}
+    if outage is not None:
+        return StreamJudgement(State.INCONCLUSIVE, outage)
+    for state in (State.FLAGGED, State.CLEAR):
+        if state in states:
+            return StreamJudgement(state, None)
+    reasons = Counter(reason or TOO_LITTLE for _, reason in found)
+    return StreamJudgement(State.INCONCLUSIVE, reasons.most_common(1)[0][0] if reasons else NO_FACE)

@@ -1,16 +1,13 @@
-"""From tracks to what is said of a whole stream, video or image. No data is never ``clear``."""
+"""What is said of a whole file. No data is never ``clear``."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from streamguard.decision.calibration import OperatingPoint
-from streamguard.decision.segments import TOO_LITTLE, Judged
+from streamguard.decision.segments import NO_FACE, Judged, stream_state
 from streamguard.frames import State, sigmoid
-
-NO_FACE: Final = "no face"
 
 
 class Verdict(NamedTuple):
@@ -21,32 +18,11 @@ class Verdict(NamedTuple):
     score: float | None
 
 
-def stream_state(tracks: Iterable[tuple[State, str | None]], outage: str | None = None) -> tuple[State, str | None]:
-    """State and reason of a stream now, from those of the tracks in it.
-
-    Flagged if any track is; inconclusive during an ``outage`` (its reason: "no frames", "frozen picture" ...),
-    without a face, and where no face can be judged, for the most common reason; else clear, which speaks of the
-    faces that were judged.
-
-    >>> stream_state([])[1]
-    'no face'
-    """
-    found = list(tracks)
-    states = {state for state, _ in found}
-    if outage is not None:
-        return State.INCONCLUSIVE, outage
-    for state in (State.FLAGGED, State.CLEAR):
-        if state in states:
-            return state, None
-    reasons = Counter(reason or TOO_LITTLE for _, reason in found)
-    return State.INCONCLUSIVE, reasons.most_common(1)[0][0] if reasons else NO_FACE
-
-
 def verdict(tracks: Sequence[Judged]) -> Verdict:
     """What is said of a video, from all its tracks. The score is that of the highest statistic of any track."""
-    highest = [track.highest for track in tracks if track.highest is not None]
-    state, reason = stream_state((track.state, track.reason) for track in tracks)
-    return Verdict(state, reason, sigmoid(max(highest)) if highest else None)
+    peaks = [track.peak for track in tracks if track.peak is not None]
+    state, reason = stream_state(tracks)
+    return Verdict(state, reason, sigmoid(max(peaks)) if peaks else None)
 
 
 def image_verdict(scores: Sequence[float], point: OperatingPoint, reason: str = NO_FACE) -> Verdict:
@@ -60,5 +36,5 @@ def image_verdict(scores: Sequence[float], point: OperatingPoint, reason: str = 
     """
     if not scores:
         return Verdict(State.INCONCLUSIVE, reason, None)
-    highest = max(scores)
-    return Verdict(State.FLAGGED if highest >= point.threshold else State.CLEAR, None, sigmoid(highest))
+    peak = max(scores)
+    return Verdict(State.FLAGGED if peak >= point.threshold else State.CLEAR, None, sigmoid(peak))
