@@ -34,12 +34,18 @@ class Metrics:
             return Histogram(f"streamguard_{name}", text, labels, buckets=buckets, registry=registry)
 
         self.frames_decoded = counter("frames_decoded", "Frames decoded.", "stream")
-        self.frames_dropped = counter("frames_dropped", "Due frames that were not analysed, by reason.", "stream", "reason")
+        self.frames_dropped = counter(
+            "frames_dropped", "Due frames that were not analysed, by reason.", "stream", "reason"
+        )
         self.frames_corrupt = counter("frames_corrupt", "Frames the decoder repaired; not scored.", "stream")
         self.faces_scored = counter("faces_scored", "Faces the classifier scored.", "stream")
         self.faces_skipped = counter("faces_skipped", "Faces not scored, by reason.", "stream", "reason")
-        self.stage_duration = histogram("stage_duration_seconds", "Time in one stage, per batch.", _STAGE_BUCKETS, "stage")
-        self.frame_to_score = histogram("frame_to_score_seconds", "From a frame's decoding to its scores.", _LATENCY_BUCKETS)
+        self.stage_duration = histogram(
+            "stage_duration_seconds", "Time in one stage, per batch.", _STAGE_BUCKETS, "stage"
+        )
+        self.frame_to_score = histogram(
+            "frame_to_score_seconds", "From a frame's decoding to its scores.", _LATENCY_BUCKETS
+        )
         self.batch_size = histogram("batch_size", "Pictures a batch.", (1, 2, 4, 8, 16, 32), "stage")
         self.queue_depth = gauge("queue_depth", "What waits in front of a stage.", "stage")
         self.stream_up = gauge("stream_up", "1 while the stream delivers frames.", "stream")

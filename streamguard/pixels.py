@@ -87,7 +87,7 @@ def picture_of(frame: av.VideoFrame) -> Picture:
     """
     name = frame.format.name
     if frame.format.is_rgb or name.startswith(("gray", "pal", "mono", "ya")):
-        return picture_of_rgb(frame.to_ndarray(format="rgb24"))
+        return picture_of_rgb(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
     matrix = _MATRIX_OF_TAG.get(int(frame.colorspace), "bt601")
     full_range = int(frame.color_range) == _JPEG_RANGE or name.startswith("yuvj")
     if name not in _PLANAR_420:
@@ -105,7 +105,8 @@ def picture_of(frame: av.VideoFrame) -> Picture:
 
 
 def _view(plane: av.video.plane.VideoPlane) -> U8:
-    view = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+    lines: U8 = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+    view = lines[:, : plane.width]
     view.flags.writeable = False
     return view
 
@@ -124,7 +125,8 @@ def picture_of_rgb(rgb: U8, *, matrix: Matrix = "bt601", full_range: bool = Fals
     half = (even.shape[1] // 2, even.shape[0] // 2)
     small = cv2.resize(even, half, interpolation=cv2.INTER_AREA)
     y = np.ascontiguousarray(yuv[..., 0])
-    return Picture(y, *(np.ascontiguousarray(small[..., c]) for c in (1, 2)), matrix, full_range)
+    u, v = (np.ascontiguousarray(small[..., channel]) for channel in (1, 2))
+    return Picture(y, u, v, matrix, full_range)
 
 
 def rgb_of(picture: Picture) -> U8:

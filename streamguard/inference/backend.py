@@ -29,11 +29,25 @@ class Completion(NamedTuple):
 class Backend(Protocol):
     """A compiled model on a device. One thread, its owner, calls every method."""
 
-    name: str
-    variant: str
-    variants: tuple[str, ...]
-    preferred_batch: int
-    slots: int
+    @property
+    def name(self) -> str:
+        """Of the backend, as the configuration writes it."""
+
+    @property
+    def variant(self) -> str:
+        """The precision that runs."""
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The precisions that this engine could run in here, the backend's first choice in front."""
+
+    @property
+    def preferred_batch(self) -> int:
+        """Pictures a batch that the device works best with: the most that :meth:`submit` takes."""
+
+    @property
+    def slots(self) -> int:
+        """Batches that may be in flight."""
 
     def submit(self, batch: U8, token: object) -> None:
         """Start a batch, (N, H, W, 3) uint8 RGB, N <= ``preferred_batch``; at most ``slots`` may be in flight.
@@ -41,11 +55,9 @@ class Backend(Protocol):
         Raises:
             ValueError: the batch has another shape, or no slot is free: the caller's bookkeeping is wrong.
         """
-        ...
 
     def close(self) -> None:
         """Wait for what is in flight, then free the device."""
-        ...
 
 
 Completions = SimpleQueue[Any]
@@ -91,7 +103,8 @@ def check_batch(batch: U8, engine: Engine, limit: int) -> None:
     expected = (engine.input.height, engine.input.width, 3)
     if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != expected or not 1 <= len(batch) <= limit:
         raise ValueError(
-            f"batch for '{engine.name}' is {batch.dtype} {batch.shape}, expected uint8 (1..{limit}, {', '.join(map(str, expected))})"
+            f"batch for '{engine.name}' is {batch.dtype} {batch.shape}, "
+            f"expected uint8 (1..{limit}, {', '.join(map(str, expected))})"
         )
 
 

@@ -71,9 +71,11 @@ class Engine:
         Raises:
             EngineMissing: the file is absent. EngineDamaged: its content is not what the manifest states.
         """
-        chosen = self.variants["fp32" if variant in ("bf16", "fp16") else variant]
+        chosen = self.variants[carrier(variant)]
         if not chosen.file.is_file():
-            raise EngineMissing(f"engine '{self.name}': '{chosen.file}' is absent. Reinstall StreamGuard or the engine.")
+            raise EngineMissing(
+                f"engine '{self.name}': '{chosen.file}' is absent. Reinstall StreamGuard or the engine."
+            )
         content = chosen.file.read_bytes()
         found = hashlib.sha256(content).hexdigest()
         if found != chosen.sha256:
@@ -82,6 +84,11 @@ class Engine:
                 f"{chosen.sha256[:16]}.... Reinstall StreamGuard or the engine."
             )
         return content
+
+
+def carrier(variant: str) -> str:
+    """The variant whose file, calibration and thresholds carry ``variant``: bf16 and fp16 derive from fp32."""
+    return "fp32" if variant in ("bf16", "fp16") else variant
 
 
 def engine_folders() -> Iterator[Path]:
@@ -103,7 +110,8 @@ def load_engine(name: str | Path) -> Engine:
         known = {path.name: path for path in engine_folders()}
         if str(name) not in known:
             raise EngineMissing(
-                f"engine '{name}' is neither shipped ({', '.join(known) or 'none is'}) nor a folder with a manifest.json."
+                f"engine '{name}' is neither shipped ({', '.join(known) or 'none is'}) "
+                "nor a folder with a manifest.json."
             )
         folder = known[str(name)]
     try:
@@ -157,4 +165,6 @@ def _check_preprocessing(name: str, spec: Mapping[str, Any]) -> None:
 
 
 def _foreign(name: str, found: str, expected: str) -> EngineForeign:
-    return EngineForeign(f"engine '{name}' asks for {found}; this StreamGuard knows {expected}. Use a matching release.")
+    return EngineForeign(
+        f"engine '{name}' asks for {found}; this StreamGuard knows {expected}. Use a matching release."
+    )

@@ -26,7 +26,7 @@ class OnnxRuntimeBackend:
 
     name: Final = "onnxruntime"
     preferred_batch: Final = 1
-    variants: Final = ("fp32",)
+    variants: Final[tuple[str, ...]] = ("fp32",)
 
     def __init__(self, engine: Engine, variant: str, completions: Completions, *, slots: int) -> None:
         self.variant = choose_variant(variant, self.variants, engine, self.name)

@@ -71,7 +71,9 @@ class Dataset:
                 found[row["path"]].append((Box(x, y, x + w, y + h), float(row["score"])))
         return {path: tuple(boxes) for path, boxes in found.items()}
 
-    def entries(self, *, source: str | None = None, split: str | None = None, label: str | None = None) -> Iterator[Entry]:
+    def entries(
+        self, *, source: str | None = None, split: str | None = None, label: str | None = None
+    ) -> Iterator[Entry]:
         """Rows of the manifest that match every filter given."""
         wanted: Iterable[tuple[str, str | None]] = (("source", source), ("split", split), ("label", label))
         filters = [(name, value) for name, value in wanted if value is not None]

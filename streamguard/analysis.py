@@ -1,0 +1,223 @@
+"""One stream's chain after the detector: faces to tracks, crops, scores, statistics, changes.
+
+Pure: no thread, no clock, no device. The inference thread owns every :class:`StreamAnalysis` and drives it
+with what the backends return; time is the stream's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from streamguard.decision.calibration import OperatingPoint
+from streamguard.decision.segments import Change, DecisionSettings, Judged, TrackJudge, stream_state
+from streamguard.delivery.events import Sighting, Timeline
+from streamguard.frames import U8, Clock, Face, Frame, Score, Segment, State, Track
+from streamguard.ingest.mailbox import SessionStarted
+from streamguard.metrics import Metrics
+from streamguard.vision.classifier import FaceInput
+from streamguard.vision.quality import QualityGate, QualitySettings
+from streamguard.vision.sampler import Sampler, SamplerSettings
+from streamguard.vision.tracker import Tracker, TrackerSettings
+
+MOST_FACES = 32
+"""Faces classified a frame: a bound on what a picture full of faces may cost. The rest is counted as skipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisSettings:
+    """What one stream's chain is set to."""
+
+    face: FaceInput
+    point: OperatingPoint
+    tracker: TrackerSettings = field(default_factory=TrackerSettings)
+    quality: QualitySettings = field(default_factory=QualitySettings)
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    decision: DecisionSettings = field(default_factory=DecisionSettings)
+
+
+class FaceCrop(NamedTuple):
+    """One face to classify: its track, and (S, S, 3) uint8 RGB."""
+
+    track: int
+    picture: U8
+
+
+class TrackChange(NamedTuple):
+    """A change of one track, with where its face was last seen and how stream time maps to the wall clock."""
+
+    session: int
+    track: int
+    change: Change
+    sighting: Sighting
+    timeline: Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class TrackOutcome:
+    """A track that has ended. ``best`` is its highest single score, a logit; ``segments`` its flagged passages."""
+
+    session: int
+    judged: Judged
+    best: float | None
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSnapshot:
+    """What overlay, page and metrics read: immutable, replaced whole after each analysed frame."""
+
+    stream: str
+    session: int
+    pts: float
+    state: State
+    reason: str | None
+    tracks: tuple[Track, ...] = ()
+    states: tuple[tuple[int, State], ...] = ()
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A track with its judge, where its face was last seen, and what is kept for its outcome."""
+
+    judge: TrackJudge
+    sighting: Sighting = field(default_factory=Sighting)
+    best: float | None = None
+    segments: list[Segment] = field(default_factory=list)
+
+
+class StreamAnalysis:
+    """The chain of one stream, session after session.
+
+    ``outcomes`` holds every track that was judged if ``keep`` is set: for files, which end.
+    """
+
+    def __init__(self, stream: str, settings: AnalysisSettings, metrics: Metrics, *, keep: bool = False) -> None:
+        self.stream = stream
+        self.outcomes: list[TrackOutcome] = []
+        self._keep = keep
+        self._settings = settings
+        self._metrics = metrics
+        self._gate = QualityGate(settings.quality)
+        self._followed: dict[int, _Followed] = {}
+        self._session = 0
+        self._still = False
+        self._tracker = Tracker(settings.tracker, 0)
+        self._sampler = Sampler(settings.sampler)
+        self._tracks: tuple[Track, ...] = ()
+        self._pts = 0.0
+        self._captured_at = 0.0
+        self._clock: Clock = "arrival"
+
+    def begin(self, started: SessionStarted) -> None:
+        """A session starts: tracks and evidence of the last one are gone (:meth:`end` closed them)."""
+        self._session = started.session
+        self._still = started.info.still
+        self._tracker = Tracker(self._settings.tracker, started.session)
+        self._sampler = Sampler(self._settings.sampler)
+        self._tracks = ()
+        self._pts = 0.0
+
+    def detected(self, frame: Frame, faces: Sequence[Face]) -> tuple[list[FaceCrop], list[TrackChange]]:
+        """Follow the faces of a frame: which to classify now, and what changed because others went."""
+        self._pts, self._captured_at, self._clock = frame.pts, frame.captured_at, frame.clock
+        changes: list[TrackChange] = []
+        if self._still:
+            matched = [(_track_of_still(i, frame, face), face) for i, face in enumerate(faces, 1)]
+            self._tracks = tuple(track for track, _ in matched)
+        else:
+            update = self._tracker.update(frame.pts, faces)
+            matched, self._tracks = update.matched, tuple(update.tracks)
+            if update.refused:
+                self._metrics.faces_skipped.labels(self.stream, "too many faces").inc(update.refused)
+            for track in update.lost:
+                changes += self._finish(track.id, "face gone")
+        crops: list[FaceCrop] = []
+        for track, face in matched:
+            changes += self._take(frame, track, face, crops)
+        for track_id in self._followed.keys() - {track.id for track, _ in matched}:
+            followed = self._followed[track_id]
+            changes += self._changed(track_id, followed, followed.judge.advance(frame.pts))
+        return crops, changes
+
+    def _take(self, frame: Frame, track: Track, face: Face, crops: list[FaceCrop]) -> list[TrackChange]:
+        followed = self._follow(track)
+        if not (self._still or self._sampler.classify_due(track.id, frame.pts)):
+            return self._changed(track.id, followed, followed.judge.advance(frame.pts))
+        quality = self._gate.judge(face, frame.picture)
+        followed.sighting = Sighting(face.box, quality)
+        reason = quality.reason
+        if reason is None and len(crops) >= MOST_FACES:
+            reason = "too many faces"
+        if reason is not None:
+            self._metrics.faces_skipped.labels(self.stream, reason).inc()
+            return self._changed(track.id, followed, followed.judge.skip(frame.pts, reason))
+        crops.append(FaceCrop(track.id, self._settings.face.prepare(frame.picture, face.box)))
+        return []
+
+    def scored(self, frame: Frame, scores: Sequence[tuple[int, float]]) -> list[TrackChange]:
+        """Judge the calibrated logits of one frame's faces, (track, logit) each."""
+        changes: list[TrackChange] = []
+        for track, logit in scores:
+            followed = self._followed[track]
+            followed.best = logit if followed.best is None else max(followed.best, logit)
+            changes += self._changed(track, followed, followed.judge.observe(Score(track, frame.pts, logit)))
+        if scores:
+            self._metrics.faces_scored.labels(self.stream).inc(len(scores))
+        return changes
+
+    def end(self, reason: str) -> list[TrackChange]:
+        """The session is over: every track ends, open segments close."""
+        changes: list[TrackChange] = []
+        for track in list(self._followed):
+            changes += self._finish(track, reason)
+        self._tracks = ()
+        return changes
+
+    def timeline(self) -> Timeline:
+        """How stream time maps to the wall clock, as of the last frame."""
+        offset = self._captured_at - self._pts
+        return Timeline(self._clock, lambda pts: pts + offset)
+
+    def snapshot(self) -> StreamSnapshot:
+        """The stream as it stands."""
+        judges = {track: followed.judge for track, followed in self._followed.items()}
+        state, reason = stream_state(judges.values())
+        states = tuple((track, judge.state) for track, judge in judges.items())
+        return StreamSnapshot(self.stream, self._session, self._pts, state, reason, self._tracks, states)
+
+    def _follow(self, track: Track) -> _Followed:
+        followed = self._followed.get(track.id)
+        if followed is None:
+            settings = self._settings
+            judge = TrackJudge(settings.decision, settings.point, self.stream, self._session, track.id)
+            followed = self._followed[track.id] = _Followed(judge)
+        return followed
+
+    def _finish(self, track: int, reason: str) -> list[TrackChange]:
+        followed = self._followed.get(track)
+        if followed is None:  # it ended before it was confirmed
+            return []
+        changes = self._changed(track, followed, followed.judge.end(self._pts, reason))
+        if self._keep:
+            judged, segments = followed.judge.judged, tuple(followed.segments)
+            self.outcomes.append(TrackOutcome(self._session, judged, followed.best, segments))
+        del self._followed[track]
+        self._sampler.forget(track)
+        return changes
+
+    def _changed(self, track: int, followed: _Followed, changes: Sequence[Change]) -> list[TrackChange]:
+        for change in changes:
+            if change.kind == "closed" and change.segment is not None:
+                if self._keep:
+                    followed.segments.append(change.segment)
+                self._metrics.segments.labels(self.stream, change.segment.state.value).inc()
+        if not changes:
+            return []
+        timeline = self.timeline()
+        return [TrackChange(self._session, track, change, followed.sighting, timeline) for change in changes]
+
+
+def _track_of_still(number: int, frame: Frame, face: Face) -> Track:
+    return Track(number, frame.session, face.box, face.confidence, frame.pts, frame.pts)

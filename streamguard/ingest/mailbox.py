@@ -1,0 +1,142 @@
+"""The crossing between a decoder thread and the inference thread, one a stream.
+
+:class:`Mailbox` is the policy, pure: a live stream keeps its newest frame and gives up the older one, a
+file waits. Session marks are never dropped and keep their place among the frames. :class:`Crossing` is the
+lock round it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from streamguard.frames import Frame
+from streamguard.ingest.connection import StreamInfo
+
+Policy = Literal["newest", "wait"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStarted:
+    """A connection delivers: frames of ``session`` follow."""
+
+    session: int
+    info: StreamInfo
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """No frame of ``session`` follows. ``reason`` in words; ``final``: nor of any other session."""
+
+    session: int
+    reason: str
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Waiting:
+    """A frame in the mailbox; ``since`` on the monotonic clock, in seconds."""
+
+    frame: Frame
+    since: float
+
+
+Item = Waiting | SessionStarted | SessionEnded
+
+
+class Mailbox:
+    """At most ``bound`` frames, in order, between session marks.
+
+    >>> box = Mailbox(1, "newest")
+    >>> box.has_room()
+    True
+    """
+
+    def __init__(self, bound: int, policy: Policy) -> None:
+        self.bound = bound
+        self.policy = policy
+        self._items: deque[Item] = deque()
+        self._frames = 0
+
+    def __len__(self) -> int:
+        """Frames waiting; marks do not count."""
+        return self._frames
+
+    def has_room(self) -> bool:
+        """Whether :meth:`offer` may be called: always for ``newest``, else while under the bound."""
+        return self.policy == "newest" or self._frames < self.bound
+
+    def offer(self, waiting: Waiting) -> Waiting | None:
+        """Put a frame in; what had to go for it comes back, the oldest frame of a full ``newest`` mailbox."""
+        dropped = self._evict() if self._frames == self.bound else None
+        self._items.append(waiting)
+        self._frames += 1
+        return dropped
+
+    def mark(self, mark: SessionStarted | SessionEnded) -> None:
+        """Put a session mark in, behind the frames that wait."""
+        self._items.append(mark)
+
+    def take(self) -> Item | None:
+        """The oldest item, or None."""
+        if not self._items:
+            return None
+        item = self._items.popleft()
+        if isinstance(item, Waiting):
+            self._frames -= 1
+        return item
+
+    def _evict(self) -> Waiting:
+        for index, item in enumerate(self._items):
+            if isinstance(item, Waiting):
+                del self._items[index]
+                self._frames -= 1
+                return item
+        raise AssertionError("a full mailbox holds a frame")
+
+
+class Crossing:
+    """A mailbox that two threads share. ``notify`` tells the taker, from the putter's thread."""
+
+    def __init__(self, mailbox: Mailbox, notify: Callable[[], None]) -> None:
+        self._mailbox = mailbox
+        self._notify = notify
+        self._room = threading.Condition()
+        self._closed = False
+
+    def put(self, frame: Frame) -> Waiting | None:
+        """Hand a frame over; waits for room where the policy is ``wait``. Returns what was dropped for it.
+
+        After :meth:`close` the frame itself comes back at once.
+        """
+        waiting = Waiting(frame, time.monotonic())
+        with self._room:
+            self._room.wait_for(lambda: self._closed or self._mailbox.has_room())
+            if self._closed:
+                return waiting
+            dropped = self._mailbox.offer(waiting)
+        self._notify()
+        return dropped
+
+    def mark(self, mark: SessionStarted | SessionEnded) -> None:
+        """Hand a session mark over."""
+        with self._room:
+            self._mailbox.mark(mark)
+        self._notify()
+
+    def take(self) -> Item | None:
+        """The oldest item, or None; never waits."""
+        with self._room:
+            item = self._mailbox.take()
+            self._room.notify()
+        return item
+
+    def close(self) -> None:
+        """Let a waiting putter go: the stream is being removed."""
+        with self._room:
+            self._closed = True
+            self._room.notify_all()
