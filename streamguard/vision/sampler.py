@@ -54,9 +54,9 @@ class Sampler:
     def classify_due(self, track_id: int, pts: float) -> bool:
         """Whether the track is scored now; a yes books the next time.
 
-        The next time counts from the last *booked* time, so that jitter of up to a quarter of an interval costs
-        no score and the mean rate still never exceeds the one that was set. A track that comes late is not made
-        up for. ``pts`` in seconds of stream time.
+        A score may come a quarter of an interval early, so that jitter costs none; the next time counts from the
+        *booked* one, so that the mean rate still never exceeds what was set. A track that comes late is not
+        made up for. ``pts`` in seconds of stream time.
         """
         interval = self.settings.interval
         due = self._due.get(track_id, pts)
