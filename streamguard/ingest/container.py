@@ -298,9 +298,7 @@ def media_files(path: str | os.PathLike[str]) -> list[Path]:
     found: list[Path] = []
     for folder, folders, files in os.walk(top, onerror=refuse):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        names = (
-            f for f in files if not f.startswith(".") and Path(f).suffix.lower() in VIDEO_SUFFIXES | STILL_SUFFIXES
-        )
+        names = (f for f in files if not f.startswith(".") and Path(f).suffix.lower() in MEDIA_SUFFIXES)
         found += [Path(folder, name) for name in sorted(names)]
     if not found:
         raise InputMissing(f"folder '{path}' holds no video or picture (.mp4, .mkv, .jpg, .png ...).")

@@ -185,7 +185,7 @@ class _Film:
         # Two first-order autoregressions in a row: a hand moves smoothly. The start is drawn from what they settle to.
         self._pushed, self._shaken = self._rng.standard_normal((2, _SHAKE.size))
         self._noise = self._draw_noise(self._rng.uniform(1.0, 3.0))
-        self._real = _enlarged(_photograph())
+        self._real = _enlarged(photograph())
         self._take = -1
         self._fake = self._real
         self._forged = range(0)
@@ -211,7 +211,7 @@ class _Film:
     def _prepare(self, take: int) -> None:
         self._take = take
         blend = SelfBlend.draw(np.random.default_rng([self._seed, 3, take]), ratio=1.0)
-        fake, _ = blend.apply(_photograph(), LANDMARKS)
+        fake, _ = blend.apply(photograph(), LANDMARKS)
         self._fake = _enlarged(fake)
         start = round((take * PASS + _forged_from(self._seed, take)) * FPS)
         self._forged = range(start, start + round(FORGED * FPS))
@@ -251,7 +251,7 @@ def _enlarged(rgb: U8) -> Picture:
 
 
 @cache
-def _photograph() -> U8:
+def photograph() -> U8:
     """(512, 512, 3) uint8 RGB."""
     data = files("streamguard.ingest").joinpath("astronaut.webp").read_bytes()
     rgb = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
