@@ -145,12 +145,16 @@ class InferenceStage:
     def _run(self) -> None:
         while (message := self._inbox.get()) is not _STOP:
             self._beat = time.monotonic()
-            if isinstance(message, Completion):
-                self._completed(message)
-            elif callable(message):
-                message()
-            self._dispatch()
+            self.handle(message)
             self._beat = time.monotonic()
+
+    def handle(self, message: object) -> None:
+        """One turn of the loop: take a message in, then start whatever can start."""
+        if isinstance(message, Completion):
+            self._completed(message)
+        elif callable(message):
+            message()
+        self._dispatch()
 
     def _dispatch(self) -> None:
         """Fill the free slots: crops first (their frames are the older ones), then the streams in turn."""

@@ -1,0 +1,146 @@
+"""One stream's chain, step by step: no thread, no model, the scores given by hand."""
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from streamguard.analysis import MOST_FACES, AnalysisSettings, StreamAnalysis
+from streamguard.decision.calibration import OperatingPoint
+from streamguard.frames import Box, Face, Frame, State
+from streamguard.ingest.connection import StreamInfo
+from streamguard.ingest.mailbox import SessionStarted
+from streamguard.metrics import Metrics
+from streamguard.pixels import picture_of_rgb
+from streamguard.vision.classifier import FaceInput
+
+POINT = OperatingPoint("default", 1.5, "of this test")
+NOISE = picture_of_rgb(np.random.default_rng(0).integers(0, 256, (360, 640, 3), np.uint8))
+FACE = Face(Box(100, 80, 200, 210), 0.9)
+SMALL = Face(Box(400, 80, 430, 120), 0.9)
+
+
+def info(*, still=False):
+    return StreamInfo(width=640, height=360, fps=25.0, codec="h264", duration=None, audio=False, still=still)
+
+
+def frame(pts, session=1):
+    return Frame("cam", session, round(pts * 25), pts, 1000.0 + pts, "file", NOISE)
+
+
+class Driver:
+    """Feeds an analysis five frames a second."""
+
+    def __init__(self, *, keep=True, still=False):
+        self.metrics = Metrics(CollectorRegistry())
+        self.analysis = StreamAnalysis("cam", AnalysisSettings(FaceInput(64, 0.1), POINT), self.metrics, keep=keep)
+        self.analysis.begin(SessionStarted(1, info(still=still)))
+        self.changes = []
+        self.pts = 0.0
+
+    def step(self, faces, logit=None):
+        shown = frame(self.pts)
+        crops, changes = self.analysis.detected(shown, faces)
+        scores = [] if logit is None else [(crop.track, logit) for crop in crops]
+        self.changes += changes + self.analysis.scored(shown, scores)
+        self.pts += 0.2
+        return crops
+
+    def steps(self, seconds, faces, logit):
+        for _ in range(round(seconds * 5)):
+            self.step(faces, logit)
+
+    def kinds(self):
+        return [change.change.kind for change in self.changes if change.change.kind != "updated"]
+
+    def value(self, name, **labels):
+        return self.metrics.registry.get_sample_value(f"streamguard_{name}", {"stream": "cam", **labels})
+
+
+def test_a_forged_passage_becomes_one_segment():
+    driver = Driver()
+    driver.steps(6, [FACE], -3.0)
+    driver.steps(8, [FACE], 4.0)
+    driver.steps(8, [FACE], -3.0)
+    driver.changes += driver.analysis.end("end of stream")
+    assert [kind for kind in driver.kinds() if kind != "state"] == ["opened", "closed"]
+    (outcome,) = driver.analysis.outcomes
+    assert outcome.judged.state is State.FLAGGED
+    (segment,) = outcome.segments
+    assert 5.5 < segment.started < 8.5
+    assert 13 < segment.ended < 17
+    assert outcome.best == 4.0
+    assert driver.value("segments_total", state="flagged") == 1
+    assert driver.value("faces_scored_total") == outcome.judged.frames > 100
+
+
+def test_changes_carry_the_face_and_the_wall_clock():
+    driver = Driver()
+    driver.steps(3, [FACE], -3.0)
+    (change,) = driver.changes
+    assert (change.session, change.change.state) == (1, State.CLEAR)
+    assert change.sighting.bbox == FACE.box
+    assert change.timeline.wall(2.0) == pytest.approx(1002.0)
+
+
+def test_a_small_face_is_skipped_by_name_and_never_clear():
+    driver = Driver()
+    driver.steps(5, [SMALL], -3.0)
+    driver.changes += driver.analysis.end("end of stream")
+    assert driver.value("faces_skipped_total", reason="too small") > 20
+    assert {change.change.state for change in driver.changes} <= {State.INCONCLUSIVE}
+    snapshot_reason = driver.analysis.outcomes[0].judged.reason
+    assert snapshot_reason == "too small"
+
+
+def test_the_snapshot_says_what_holds_now():
+    driver = Driver()
+    assert (driver.analysis.snapshot().state, driver.analysis.snapshot().reason) == (State.INCONCLUSIVE, "no face")
+    driver.steps(3, [FACE], -3.0)
+    snapshot = driver.analysis.snapshot()
+    assert snapshot.state is State.CLEAR
+    assert [track.id for track in snapshot.tracks] == [track for track, _ in snapshot.states]
+    driver.steps(4, [FACE], 4.0)
+    assert driver.analysis.snapshot().state is State.FLAGGED
+
+
+def test_a_face_that_goes_ends_its_track():
+    driver = Driver()
+    driver.steps(3, [FACE], -3.0)
+    driver.steps(3, [], None)
+    assert len(driver.analysis.outcomes) == 1
+    assert driver.analysis.snapshot().tracks == ()
+
+
+def test_live_streams_keep_no_outcomes():
+    driver = Driver(keep=False)
+    driver.steps(3, [FACE], -3.0)
+    driver.analysis.end("end of stream")
+    assert driver.analysis.outcomes == []
+
+
+def test_a_new_session_starts_from_nothing():
+    driver = Driver()
+    driver.steps(5, [FACE], 4.0)
+    driver.analysis.end("connection lost")
+    driver.analysis.begin(SessionStarted(2, info()))
+    assert driver.analysis.snapshot().state is State.INCONCLUSIVE
+    driver.pts = 0.0
+    driver.step([FACE], 4.0)
+    driver.step([FACE], 4.0)
+    assert driver.analysis.snapshot().state is State.INCONCLUSIVE
+
+
+def test_a_still_is_scored_at_once():
+    driver = Driver(still=True)
+    crops = driver.step([FACE, SMALL], 2.0)
+    assert [crop.picture.shape for crop in crops] == [(64, 64, 3)]
+    driver.analysis.end("end of stream")
+    first, second = driver.analysis.outcomes
+    assert (first.best, second.best) == (2.0, None)
+
+
+def test_a_crowd_is_bounded_and_counted():
+    driver = Driver(still=True)
+    faces = [Face(Box(8 * i, 2 * i, 8 * i + 70, 2 * i + 90), 0.9) for i in range(MOST_FACES + 9)]
+    assert len(driver.step(faces, 0.0)) == MOST_FACES
+    assert driver.value("faces_skipped_total", reason="too many faces") == 9
