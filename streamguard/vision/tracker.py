@@ -14,11 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from streamguard.frames import F32, Box, Face, Track
+
+_GRAIN: Final = 1e-6  # seconds: times that differ by less are the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ class TrackerSettings:
 class Update(NamedTuple):
     """What one search changed.
 
-    ``matched``: the tracks found, each with its face. ``lost``: the tracks that ended now. ``tracks``: all alive,
-    oldest first. ``refused``: faces that were not followed because there are too many.
+    ``matched``: the tracks found, each with its face. ``lost``: the tracks that ended now. ``tracks``: all alive.
+    Each oldest first. ``refused``: faces that were not followed because there are too many.
     """
 
     matched: list[tuple[Track, Face]]
@@ -130,13 +132,14 @@ class Tracker:
 
         for path, face in pairs:
             path.found(pts, face, self.settings.smoothing)
-            self._confirm(path)
         for path in missed:
             path.missed = True
         unconfirmed = {id(path) for path in waiting if not path.id}
         self._paths = [path for path in self._paths if id(path) not in unconfirmed]
         opened, refused = self._open(pts, strong)
+        self._confirm()
         matched = [(self._track(path, pts), face) for path, face in pairs + opened if path.id]
+        matched.sort(key=lambda pair: pair[0].id)
         return Update(matched, lost, self.predict(pts), refused)
 
     def predict(self, pts: float) -> list[Track]:
@@ -154,7 +157,7 @@ class Tracker:
         lost: list[Track] = []
         for path in self._paths:
             limit = self.settings.memory if path.missed else max(self.settings.memory, self.settings.hole)
-            if pts - path.updated <= limit:
+            if pts - path.updated <= limit + _GRAIN:
                 kept.append(path)
             elif path.id:
                 lost.append(self._track(path, pts))
@@ -185,15 +188,14 @@ class Tracker:
     def _open(self, pts: float, faces: list[Face]) -> tuple[list[tuple[_Path, Face]], int]:
         room = max(0, self.settings.most - len(self._paths))
         opened = [(_Path(face.box, face.confidence, pts, pts), face) for face in faces[:room]]
-        for path, _ in opened:
-            self._confirm(path)
-            self._paths.append(path)
+        self._paths += [path for path, _ in opened]
         return opened, len(faces) - len(opened)
 
-    def _confirm(self, path: _Path) -> None:
-        if not path.id and path.hits >= self.settings.confirm:
-            self._ids += 1
-            path.id = self._ids
+    def _confirm(self) -> None:
+        for path in self._paths:  # oldest first, then the most confident
+            if not path.id and path.hits >= self.settings.confirm:
+                self._ids += 1
+                path.id = self._ids
 
     def _track(self, path: _Path, pts: float) -> Track:
         return Track(
@@ -209,7 +211,7 @@ class Tracker:
 
 def _distinct(faces: Sequence[Face], nested: float) -> list[Face]:
     """The faces, most confident first, without those that lie inside another one or round it."""
-    ordered = sorted(faces, key=lambda face: -face.confidence)
+    ordered = sorted(faces, key=lambda face: (-face.confidence, face.box))
     if len(ordered) < 2:
         return ordered
     boxes = np.array([face.box for face in ordered], np.float32)
