@@ -1,0 +1,40 @@
+"""``streamguard config``: is a configuration right, and what may stand in one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from streamguard.cli import console
+
+app = typer.Typer(help="streamguard.yaml.", no_args_is_help=True)
+
+
+@app.command("check")
+def check(path: Annotated[Path, typer.Argument(metavar="FILE", help="streamguard.yaml")]) -> None:
+    """Say what is wrong with a configuration: its keys, its streams' URIs, its engines and their operating point."""
+    from streamguard.config import load_config
+    from streamguard.decision.calibration import operating_point
+    from streamguard.inference.engines import load_engine
+    from streamguard.ingest.source import open_source
+
+    config = load_config(path)
+    for stream in config.streams:
+        open_source(stream.uri, name=stream.name)
+    load_engine(config.detector.engine)
+    classifier = load_engine(config.classifier.engine)
+    operating_point(classifier.manifest, config.operating_point)
+    count = len(config.streams)
+    console.output().print(Text(f"{path}: right, {count} stream{'' if count == 1 else 's'}"))
+
+
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of streamguard.yaml."""
+    from streamguard.config import config_schema
+
+    console.output().print(Text(json.dumps(config_schema(), indent=2, ensure_ascii=False)))

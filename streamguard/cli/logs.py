@@ -1,0 +1,67 @@
+"""Log lines on standard error, as text or as one JSON object a line. Secrets in URLs are redacted in both."""
+
+from __future__ import annotations
+
+import enum
+import json
+import logging
+import sys
+
+from streamguard.delivery.events import rfc3339
+from streamguard.errors import redact
+
+
+class LogFormat(enum.StrEnum):
+    """How a log line looks."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(enum.StrEnum):
+    """The least severity that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class TextLines(logging.Formatter):
+    """``12:00:00 WARNING streamguard.pipeline: message``."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+class JsonLines(logging.Formatter):
+    """``{"time", "level", "logger", "thread", "message"}``, with ``"exception"`` if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": rfc3339(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "thread": record.threadName,
+            "message": redact(record.getMessage()),
+        }
+        if record.exc_info:
+            line["exception"] = redact(self.formatException(record.exc_info))
+        return json.dumps(line, ensure_ascii=False)
+
+
+def set_up(form: LogFormat, level: LogLevel) -> None:
+    """Log to standard error from now on; what was set up before is replaced."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if form is LogFormat.JSON else TextLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def leave_inputs_to_the_verb() -> None:
+    """For verbs that name each failed input themselves: log lines for people would say it twice."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, TextLines):
+            handler.addFilter(lambda record: record.name != "streamguard.pipeline" or record.levelno > logging.ERROR)

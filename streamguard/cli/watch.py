@@ -1,0 +1,246 @@
+"""``streamguard watch`` and ``streamguard demo``: sources in, events out, until all have ended."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.console import Console
+
+from streamguard.cli import console
+from streamguard.cli.lines import clock, event_line
+from streamguard.cli.logs import leave_inputs_to_the_verb
+from streamguard.errors import UsageError
+
+if TYPE_CHECKING:
+    from streamguard.config import Config
+    from streamguard.delivery.events import Event
+    from streamguard.ingest.source import Source
+    from streamguard.metrics import Metrics
+    from streamguard.pipeline import Guard, RunReport
+    from streamguard.server.app import Server
+
+EventsOption = Annotated[
+    str | None, typer.Option("--events", metavar="FILE", help="Append events as JSON Lines; '-' is standard output.")
+]
+ListenOption = Annotated[
+    str | None,
+    typer.Option("--listen", metavar="HOST:PORT", help="Where health and metrics are served; 'none' serves nothing."),
+]
+DurationOption = Annotated[
+    float | None, typer.Option("--duration", min=0.04, metavar="SECONDS", help="Stop after this.")
+]
+
+_STDOUT: Final = "-"
+_NOWHERE: Final = "none"
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def watch(
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="SOURCE...", help="Files, or demo: for the made stream.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="streamguard.yaml; its streams are watched without a SOURCE.")
+    ] = None,
+    events: EventsOption = None,
+    listen: ListenOption = None,
+    duration: DurationOption = None,
+) -> None:
+    """Watch sources: say for each face when it shows signs of manipulation."""
+    from streamguard.config import load_config
+
+    settings = load_config(config)
+    found = _named(sources) if sources else _configured(settings)
+    if not found:
+        raise UsageError("There is nothing to watch. Name a SOURCE, or a --config with streams.")
+    human = _human(events or settings.events)
+    report = _run(settings, found, events or settings.events, listen, duration, human)
+    raise typer.Exit(1 if report.failures else 0)
+
+
+def demo(
+    seed: Annotated[int, typer.Option(min=0, help="Of the camera's path and the forgery.")] = 1,
+    duration: Annotated[float, typer.Option(min=0.04, metavar="SECONDS", help="Cuts or repeats the minute.")] = 60.0,
+    events: EventsOption = None,
+    truth: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write which passages are forged, as JSON.")
+    ] = None,
+    listen: ListenOption = None,
+) -> None:
+    """The main job on a made stream: a photograph, filmed by hand, whose face is forged for eight seconds."""
+    from streamguard.config import load_config
+    from streamguard.ingest.demo import truth as passages
+
+    settings = load_config()
+    made = passages(seed, duration)
+    if truth is not None:
+        _write(truth, json.dumps(made, indent=1) + "\n")
+    human = _human(events or settings.events)
+    forged = ", ".join(f"{clock(p['start'])} - {clock(p['end'])}" for p in made if p["forged"])
+    human.print(
+        f"A made stream of {duration:g} s, seed {seed}. Its face is forged: {forged or 'nowhere'}.", style="dim"
+    )
+    source = _named([f"demo:?seed={seed}&duration={duration:g}"])
+    report = _run(settings, source, events or settings.events, listen, None, human)
+    raise typer.Exit(1 if report.failures else 0)
+
+
+def _named(uris: Sequence[str]) -> list[Source]:
+    """Sources with names that can stand in a label, no two alike."""
+    from streamguard.ingest.source import open_source
+
+    taken: set[str] = set()
+    sources = []
+    for uri in uris:
+        base = _UNSAFE.sub("-", open_source(uri).name).lstrip(".")[:56] or "stream"
+        name, count = base, 1
+        while name in taken:
+            count += 1
+            name = f"{base}-{count}"
+        taken.add(name)
+        sources.append(open_source(uri, name=name))
+    return sources
+
+
+def _configured(settings: Config) -> list[Source]:
+    from streamguard.ingest.source import open_source
+
+    return [open_source(stream.uri, name=stream.name) for stream in settings.streams]
+
+
+def _human(events: str | None) -> Console:
+    """Where people read: beside the events if those take standard output."""
+    return console.output(stderr=events == _STDOUT)
+
+
+def _run(
+    settings: Config,
+    sources: Sequence[Source],
+    events: str | None,
+    listen: str | None,
+    duration: float | None,
+    human: Console,
+) -> RunReport:
+    """Assemble what a run needs, run it, and take it down in the order that loses nothing."""
+    from streamguard.delivery.courier import Courier
+    from streamguard.metrics import Metrics
+    from streamguard.pipeline import Guard
+
+    leave_inputs_to_the_verb()
+    metrics, guarded = Metrics(), _Guarded()
+    with ExitStack() as stack:
+        server = stack.enter_context(_server(metrics, guarded, _address(settings, listen)))
+        sinks = stack.enter_context(_sinks(events, human))
+        courier = stack.enter_context(Courier(sinks, metrics, guarded.stop))
+        guard = guarded.guard = Guard(settings, metrics=metrics, on_event=courier.take)
+        stack.enter_context(_stopped_by_signals(guarded.stop))
+        if server is not None:
+            human.print(f"Metrics and health: http://{server.address}/metrics /livez /readyz /startupz", style="dim")
+        for source in sources:
+            guard.add(source)
+        return guard.run(duration)
+
+
+class _Guarded:
+    """The Guard, once there is one: the server answers before the engines are compiled."""
+
+    def __init__(self) -> None:
+        self.guard: Guard | None = None
+
+    def stop(self) -> None:
+        if self.guard is not None:
+            self.guard.stop()
+
+    def alive(self) -> list[str]:
+        return [] if self.guard is None or self.guard.alive else ["the inference thread does not turn"]
+
+    def ready(self) -> list[str]:
+        return [] if self.guard is not None and self.guard.ready else ["engines are not loaded"]
+
+
+def _server(metrics: Metrics, guarded: _Guarded, address: tuple[str, int] | None) -> Server | nullcontext[None]:
+    """The HTTP face, or nothing in its place."""
+    if address is None:
+        return nullcontext()
+    from streamguard.server.app import Address, Health, Server
+
+    health = Health(alive=guarded.alive, ready=guarded.ready, started=guarded.ready)
+    return Server(metrics.registry, health, Address(*address))
+
+
+def _address(settings: Config, listen: str | None) -> tuple[str, int] | None:
+    from streamguard.config import parse_listen
+
+    text = settings.listen if listen is None else listen
+    if text is None or text == _NOWHERE:
+        return None
+    try:
+        return parse_listen(text)
+    except ValueError as error:
+        raise UsageError(f"--listen '{text}': {error}, or none.") from error
+
+
+@contextmanager
+def _sinks(events: str | None, human: Console) -> Iterator[Mapping[str, Callable[[Event], None]]]:
+    """Where events go, by name."""
+    from streamguard.delivery.sinks import SinkClosed, SinkError
+    from streamguard.delivery.sinks.jsonl import NAME, JsonLines
+
+    def tell(event: Event) -> None:
+        line = event_line(event)
+        if line is not None:
+            human.print(line)
+
+    if events is None:
+        yield {"console": tell}
+        return
+    try:
+        sink = JsonLines(events)
+    except SinkError as error:
+        raise UsageError(f"--events: {error}") from error
+
+    def write(event: Event) -> None:
+        try:
+            sink.write(event)
+        except SinkClosed:
+            console.silence_stdout()
+            raise
+
+    with sink:
+        yield {NAME: write, "console": tell}
+
+
+@contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run as a duration would, every segment closed. A second Ctrl-C breaks it off."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        # In a thread: what the main thread holds at this moment, a handler may not wait for.
+        threading.Thread(target=stop, name="stop").start()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"'{path}' can't be written: {error.strerror}. Name a file in an existing folder.") from error
