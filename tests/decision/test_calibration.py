@@ -1,0 +1,97 @@
+"""What an engine's numbers mean."""
+
+import pytest
+
+from streamguard.decision.calibration import OperatingPoint, Temperature, operating_point, temperature
+from streamguard.errors import ConfigError, EngineForeign
+
+MANIFEST = {
+    "name": "deepfake-base",
+    "variants": {
+        "fp32": {"calibration": {"temperature": 2.0, "bias": -0.5}},
+        "int8": {
+            "calibration": {"temperature": 1.6, "bias": 0.25},
+            "operating_points": {"default": {"threshold": 1.5, "promise": "measured on int8"}},
+        },
+    },
+    "operating_points": {
+        "strict": {"threshold": 2.5, "promise": "at most 0.1 % of real minutes"},
+        "default": {"threshold": 1.25, "promise": "at most 1 % of real minutes"},
+    },
+}
+
+
+def test_raw_to_calibrated():
+    assert Temperature(2.0, -0.5).calibrated(3.0) == 1.0
+    assert Temperature().calibrated(3.0) == 3.0
+
+
+@pytest.mark.parametrize(("variant", "expected"), [("fp32", Temperature(2.0, -0.5)), ("int8", Temperature(1.6, 0.25))])
+def test_each_variant_has_its_calibration(variant, expected):
+    assert temperature(MANIFEST, variant) == expected
+
+
+def test_an_unknown_variant_has_none():
+    with pytest.raises(EngineForeign, match=r"'deepfake-base' has no calibration for its variant 'bf16'"):
+        temperature(MANIFEST, "bf16")
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        None,
+        {},
+        {"temperature": 1.0},
+        {"bias": 0.0},
+        {"temperature": "hot", "bias": 0.0},
+        {"temperature": 0.0, "bias": 0.0},
+        {"temperature": -1.0, "bias": 0.0},
+        {"temperature": float("nan"), "bias": 0.0},
+        {"temperature": float("inf"), "bias": 0.0},
+        {"temperature": 1.0, "bias": float("inf")},
+    ],
+)
+def test_a_calibration_that_is_none(calibration):
+    manifest = {"name": "odd", "variants": {"fp32": {"calibration": calibration}}}
+    with pytest.raises(EngineForeign, match="'odd'"):
+        temperature(manifest, "fp32")
+
+
+def test_a_manifest_without_variants():
+    with pytest.raises(EngineForeign, match="no calibration"):
+        temperature({"name": "odd"}, "fp32")
+
+
+def test_an_operating_point():
+    assert operating_point(MANIFEST, "strict") == OperatingPoint("strict", 2.5, "at most 0.1 % of real minutes")
+
+
+def test_a_variant_that_was_measured_on_its_own():
+    assert operating_point(MANIFEST, "default", "int8").threshold == 1.5
+    assert operating_point(MANIFEST, "default", "fp32").threshold == 1.25
+    assert operating_point(MANIFEST, "default", "bf16").threshold == 1.25
+
+
+def test_an_unknown_operating_point_names_the_known():
+    with pytest.raises(ConfigError, match=r"'deepfake-base' has no operating point 'lax'. It has: 'strict', 'default'"):
+        operating_point(MANIFEST, "lax")
+    with pytest.raises(ConfigError, match="It has: none"):
+        operating_point({"name": "odd"}, "default")
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        {"threshold": 1.0},
+        {"promise": "x"},
+        {"threshold": None, "promise": "x"},
+        {"threshold": float("nan"), "promise": "x"},
+        {"threshold": float("inf"), "promise": "x"},
+        {"threshold": 1.0, "promise": ""},
+        {"threshold": 1.0, "promise": 7},
+        1.0,
+    ],
+)
+def test_an_operating_point_that_is_none(point):
+    with pytest.raises(EngineForeign, match="'default' of engine 'odd'"):
+        operating_point({"name": "odd", "operating_points": {"default": point}}, "default")

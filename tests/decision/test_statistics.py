@@ -1,0 +1,135 @@
+"""The running evidence of a track."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamguard.decision.statistics import Ewma
+
+
+def fed(logits, hz=5.0, **options):
+    """An Ewma after scores at a steady rate, with the trajectory."""
+    statistic = Ewma(**options)
+    return statistic, [statistic.update(index / hz, logit) for index, logit in enumerate(logits)]
+
+
+def evidence(pts):
+    """Real, then forged between 10 and 18 s, with a slow swing over it."""
+    return (3.0 if 10 <= pts < 18 else -3.0) + math.sin(pts)
+
+
+def test_a_constant_is_approached_with_the_time_constant():
+    statistic, _ = fed([3.0] * 11, hz=5)
+    assert statistic.value == pytest.approx(3 * (1 - math.exp(-2 / 2)))
+
+
+def test_steady_scores_give_the_textbook_formula():
+    """For a constant z the weight of a score is 1 - exp(-dt / tau), whatever the steps."""
+    statistic, by_hand, before = Ewma(tau=1.5), 0.0, None
+    for pts in (0.0, 0.3, 0.35, 1.2, 2.9, 3.0):
+        statistic.update(pts, 2.0)
+        if before is not None:
+            by_hand += (1 - math.exp(-(pts - before) / 1.5)) * (2.0 - by_hand)
+        before = pts
+    assert statistic.value == pytest.approx(by_hand)
+
+
+def test_the_first_score_moves_nothing():
+    statistic = Ewma()
+    assert statistic.update(7.0, 4.0) == 0
+    assert (statistic.coverage, statistic.samples) == (0, 1)
+
+
+def test_coverage_is_the_time_between_scores():
+    statistic, _ = fed([1.0] * 6, hz=5)
+    assert statistic.coverage == pytest.approx(1.0)
+    assert statistic.samples == 6
+
+
+@pytest.mark.parametrize("hz", [2, 25])
+def test_the_rate_does_not_matter(hz):
+    """The same evidence at 2, 5 and 25 scores a second: the same trajectory, within what 0.5 s of a jump can hide."""
+    reference = dict(zip(range(30), fed([evidence(i / 5) for i in range(150)], 5)[1][::5], strict=True))
+    other = fed([evidence(i / hz) for i in range(30 * hz)], hz)[1]
+    for second, value in reference.items():
+        assert other[second * hz] == pytest.approx(value, abs=0.75)
+    smooth = fed([2 * math.sin(i / hz) for i in range(30 * hz)], hz)[1]
+    steady = fed([2 * math.sin(i / 5) for i in range(150)], 5)[1]
+    for second in range(30):
+        assert smooth[second * hz] == pytest.approx(steady[second * 5], abs=0.03)
+
+
+def test_extra_scores_on_the_line_between_two_change_nothing():
+    """The property that makes it exact for irregular sampling."""
+    sparse, dense = Ewma(), Ewma()
+    for pts, logit in ((0.0, -1.0), (1.0, 3.0), (1.4, 0.0)):
+        sparse.update(pts, logit)
+    for pts, logit in ((0.0, -1.0), (0.1, -0.6), (0.7, 1.8), (1.0, 3.0), (1.3, 0.75), (1.4, 0.0)):
+        dense.update(pts, logit)
+    assert dense.value == pytest.approx(sparse.value)
+    assert dense.coverage == pytest.approx(sparse.coverage)
+
+
+def test_scores_are_clipped():
+    assert fed([400.0] * 20)[0].value == pytest.approx(fed([4.0] * 20)[0].value)
+    assert fed([-400.0] * 20)[0].value == pytest.approx(fed([-4.0] * 20)[0].value)
+    assert fed([400.0] * 20, clip=1.0)[0].value < 1
+
+
+def test_one_wild_score_has_a_bounded_influence():
+    calm, _ = fed([-3.0] * 50)
+    wild, trajectory = fed([-3.0] * 40 + [1e9] + [-3.0] * 9)
+    assert max(trajectory[1:]) < 0
+    assert wild.value - calm.value < 0.5
+
+
+def test_a_gap_adds_nothing_and_starts_afresh():
+    statistic, _ = fed([4.0] * 26, hz=5)
+    assert statistic.value > 3
+    assert statistic.update(5.0 + 2.01, 4.0) == 0
+    assert (statistic.coverage, statistic.samples) == (0, 1)
+
+
+def test_a_gap_of_just_the_hold_is_bridged():
+    statistic, _ = fed([4.0] * 26, hz=5)
+    assert statistic.update(7.0, 4.0) > 3
+    assert statistic.coverage == pytest.approx(7.0)
+
+
+def test_it_starts_where_it_is_told():
+    statistic = Ewma(start=-1.5)
+    assert statistic.value == -1.5
+    assert statistic.update(0.0, 4.0) == -1.5
+    statistic.update(1.0, 4.0)
+    statistic.restart()
+    assert (statistic.value, statistic.coverage, statistic.samples) == (-1.5, 0, 0)
+
+
+@pytest.mark.parametrize("pts", [1.0, 0.5])
+def test_a_second_score_at_the_same_time_replaces_the_last(pts):
+    statistic = Ewma()
+    statistic.update(0.0, -1.0)
+    before = statistic.update(1.0, 3.0)
+    assert statistic.update(pts, 0.0) == before
+    assert (statistic.coverage, statistic.samples) == (1.0, 2)
+    assert statistic.update(2.0, 0.0) < before
+
+
+@pytest.mark.parametrize(("pts", "logit"), [(0.0, math.nan), (0.0, math.inf), (math.nan, 0.0), (math.inf, 0.0)])
+def test_what_is_not_finite_is_refused(pts, logit):
+    with pytest.raises(ValueError, match="expected finite numbers"):
+        Ewma().update(pts, logit)
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.floats(-50, 50)), min_size=1, max_size=100))
+def test_it_stays_within_what_it_has_seen(scores):
+    """Between the least and the largest of the clipped scores and the start, whatever the times."""
+    statistic, pts = Ewma(), 0.0
+    seen = [0.0]
+    for step, logit in scores:
+        pts += step
+        seen.append(min(max(logit, -4), 4))
+        assert min(seen) - 1e-6 <= statistic.update(pts, logit) <= max(seen) + 1e-6
+        assert 0 <= statistic.coverage <= pts
