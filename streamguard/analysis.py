@@ -7,7 +7,7 @@ with what the backends return; time is the stream's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from streamguard.decision.calibration import OperatingPoint
@@ -114,7 +114,9 @@ class StreamAnalysis:
         """A session starts: tracks and evidence of the last one are gone (:meth:`end` closed them)."""
         self._session = started.session
         self._still = started.info.still
-        self._tracker = Tracker(self._settings.tracker, started.session)
+        settings = self._settings.tracker
+        # A still has no second picture that could confirm a face.
+        self._tracker = Tracker(replace(settings, confirm=1) if self._still else settings, started.session)
         self._sampler = Sampler(self._settings.sampler)
         self._tracks = ()
         self._pts = 0.0
@@ -123,20 +125,16 @@ class StreamAnalysis:
         """Follow the faces of a frame: which to classify now, and what changed because others went."""
         self._pts, self._captured_at, self._clock = frame.pts, frame.captured_at, frame.clock
         changes: list[TrackChange] = []
-        if self._still:
-            matched = [(_track_of_still(i, frame, face), face) for i, face in enumerate(faces, 1)]
-            self._tracks = tuple(track for track, _ in matched)
-        else:
-            update = self._tracker.update(frame.pts, faces)
-            matched, self._tracks = update.matched, tuple(update.tracks)
-            if update.refused:
-                self._metrics.faces_skipped.labels(self.stream, "too many faces").inc(update.refused)
-            for track in update.lost:
-                changes += self._finish(track.id, "face gone")
+        update = self._tracker.update(frame.pts, faces)
+        self._tracks = tuple(update.tracks)
+        if update.refused:
+            self._metrics.faces_skipped.labels(self.stream, "too many faces").inc(update.refused)
+        for track in update.lost:
+            changes += self._finish(track.id, "face gone")
         crops: list[FaceCrop] = []
-        for track, face in matched:
+        for track, face in update.matched:
             changes += self._take(frame, track, face, crops)
-        for track_id in self._followed.keys() - {track.id for track, _ in matched}:
+        for track_id in self._followed.keys() - {track.id for track, _ in update.matched}:
             followed = self._followed[track_id]
             changes += self._changed(track_id, followed, followed.judge.advance(frame.pts))
         return crops, changes
@@ -217,7 +215,3 @@ class StreamAnalysis:
             return []
         timeline = self.timeline()
         return [TrackChange(self._session, track, change, followed.sighting, timeline) for change in changes]
-
-
-def _track_of_still(number: int, frame: Frame, face: Face) -> Track:
-    return Track(number, frame.session, face.box, face.confidence, frame.pts, frame.pts)

@@ -15,8 +15,9 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import Colorspace
 
-from streamguard.frames import U8, Picture
+from streamguard.frames import U8, Matrix, Picture
 from streamguard.ingest.demo import photograph
 from streamguard.pixels import letterbox, picture_of_rgb
 
@@ -76,8 +77,12 @@ def write_video(
     muxer: dict[str, str] | None = None,
     encoder: dict[str, str] | None = None,
     format: str | None = None,
+    matrix: Matrix = "bt601",
 ) -> Path:
-    """Encode (H, W, 3) uint8 RGB frames into a file; ``audio`` adds a tone as long as the video."""
+    """Encode (H, W, 3) uint8 RGB frames into a file; ``audio`` adds a tone as long as the video.
+
+    ``matrix`` is used, and named by the stream's tag where it is not the usual one.
+    """
     options = {"preset": "ultrafast", "threads": "1"} if codec == "libx264" else {}
     with av.open(str(path), "w", options=muxer or {}, format=format) as out:
         video = out.add_stream(codec, rate=fps, options=options | {"g": str(gop)} | (encoder or {}))
@@ -86,13 +91,21 @@ def write_video(
         for index, rgb in enumerate(frames):
             if index == 0:
                 video.height, video.width = rgb.shape[:2]
-            out.mux(video.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+            out.mux(video.encode(_planar(rgb, matrix)))
             if sound is not None:
                 out.mux(sound.encode(_tone(index, 16000 // fps)))
         out.mux(video.encode(None))
         if sound is not None:
             out.mux(sound.encode(None))
     return Path(path)
+
+
+def _planar(rgb: U8, matrix: Matrix) -> av.VideoFrame:
+    colours = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709}[matrix]
+    frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p", dst_colorspace=colours)
+    if matrix == "bt709":
+        frame.colorspace = Colorspace.ITU709
+    return frame
 
 
 def _tone(index: int, length: int) -> av.AudioFrame:
