@@ -27,10 +27,10 @@ _GRAIN: Final = 1e-6  # seconds: times that differ by less are the same
 class TrackerSettings:
     """How faces are joined. Times in seconds of stream time, overlaps as shares 0..1.
 
-    ``high``: confidence that opens a track. ``overlap``: IoU with the predicted box that continues one;
-    ``overlap_weak``: the same for faces under ``high``. ``confirm``: detections before a track is shown, 1 for stills.
-    ``memory``: a track not found for longer ends at the next search. ``hole``: no track is resumed over a longer
-    stretch without any search. ``coast``: how long a motion is believed in. ``smoothing``: time constant of the motion.
+    ``high``: confidence that opens a track. ``overlap``: IoU with the predicted or the last box that continues
+    one; ``overlap_weak``: the same for faces under ``high``. ``confirm``: detections before a track is shown, 1 for
+    stills. ``memory``: a track not found for longer ends at the next search. ``hole``: no track is resumed over a
+    longer stretch without any search. ``coast``: how long a motion is believed in. ``smoothing``: its time constant.
     ``nested``: share of the smaller of two boxes inside the other that makes them one face.
     ``most``: tracks at once; a crowd beyond it is counted in :attr:`Update.refused` and not followed.
     """
@@ -170,10 +170,10 @@ class Tracker:
         """Pairs by falling overlap, the paths and the faces left over."""
         if not paths or not faces:
             return [], paths, faces
-        shares = _iou(
-            np.array([path.at(pts, self.settings.coast) for path in paths], np.float32),
-            np.array([face.box for face in faces], np.float32),
-        )
+        boxes = np.array([face.box for face in faces], np.float32)
+        going_on = np.array([path.at(pts, self.settings.coast) for path in paths], np.float32)
+        turning = np.array([path.box for path in paths], np.float32)  # heads stop and turn back within one search
+        shares = np.maximum(_iou(going_on, boxes), _iou(turning, boxes))
         pairs: list[tuple[_Path, Face]] = []
         free_paths, free_faces = set(range(len(paths))), set(range(len(faces)))
         rows, columns = np.nonzero(shares >= overlap)

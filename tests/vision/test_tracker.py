@@ -65,6 +65,12 @@ def test_speed_is_learnt_so_that_a_fast_face_is_followed():
     assert {track for update in updates for track in ids(update)} == {1}
 
 
+def test_a_head_that_turns_back_is_followed():
+    """The prediction shoots over by more than a width; the last box still overlaps."""
+    updates = run(Tracker(), [[face(x)] for x in (100, 140, 180, 220, 175, 135)])
+    assert {track for update in updates for track in ids(update)} == {1}
+
+
 @pytest.mark.parametrize("step", [0.04, 0.2])
 def test_prediction_between_searches(step):
     tracker = Tracker()
