@@ -88,7 +88,7 @@ class _Path:
     def found(self, pts: float, face: Face, smoothing: float) -> None:
         """Continue with a face. The first step sets the motion, later ones pull it, by elapsed time."""
         elapsed = pts - self.updated
-        if elapsed > 0:
+        if elapsed > _GRAIN:
             (x, y), (new_x, new_y) = self.box.centre, face.box.centre
             pull = 1.0 if self.hits == 1 else 1 - math.exp(-elapsed / smoothing)
             self.motion = (

@@ -71,6 +71,10 @@ def test_what_is_not_finite_is_no_face(broken):
     assert [face.box for face in FaceDecoder().decode(candidates, WHOLE, 320, 320)] == [Box(80, 50, 120, 110)]
 
 
+def test_nothing_but_what_is_not_finite():
+    assert FaceDecoder().decode(raw((np.nan, 80, 40, 60, 0.9)), WHOLE, 320, 320) == []
+
+
 def test_a_picture_that_fires_everywhere_stays_bounded():
     """8,400 distinct boxes over the threshold: the 300 best reach the suppression, no more."""
     scores = np.linspace(0.3, 0.99, 8400, dtype=np.float32)
