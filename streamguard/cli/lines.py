@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from streamguard.delivery.events import Event
+if TYPE_CHECKING:
+    from streamguard.delivery.events import Event
 
 STYLES: Final = {"flagged": "bold red", "clear": "green", "inconclusive": "yellow"}
 

@@ -6,8 +6,9 @@ import enum
 import json
 import logging
 import sys
+from datetime import UTC, datetime
+from typing import TextIO
 
-from streamguard.delivery.events import rfc3339
 from streamguard.errors import redact
 
 
@@ -42,7 +43,7 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            "time": rfc3339(record.created),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "thread": record.threadName,
@@ -53,15 +54,30 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class _Lines(logging.StreamHandler[TextIO]):
+    """The one handler that this module sets up."""
+
+
 def set_up(form: LogFormat, level: LogLevel) -> None:
-    """Log to standard error from now on; what was set up before is replaced."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if form is LogFormat.JSON else TextLines())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    """Log to standard error from now on; what an earlier call set up is replaced."""
+    tear_down()
+    root = logging.getLogger()
+    lines = _Lines(sys.stderr)
+    lines.setFormatter(JsonLines() if form is LogFormat.JSON else TextLines())
+    root.addHandler(lines)
+    root.setLevel(level.upper())
+
+
+def tear_down() -> None:
+    """Take away what :func:`set_up` put there."""
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, _Lines)]:
+        root.removeHandler(handler)
+    root.setLevel(logging.WARNING)
 
 
 def leave_inputs_to_the_verb() -> None:
     """For verbs that name each failed input themselves: log lines for people would say it twice."""
     for handler in logging.getLogger().handlers:
-        if isinstance(handler.formatter, TextLines):
+        if isinstance(handler, _Lines) and isinstance(handler.formatter, TextLines):
             handler.addFilter(lambda record: record.name != "streamguard.pipeline" or record.levelno > logging.ERROR)

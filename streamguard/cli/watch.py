@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from streamguard.delivery.events import Event
     from streamguard.ingest.source import Source
     from streamguard.metrics import Metrics
-    from streamguard.pipeline import Guard, RunReport
+    from streamguard.pipeline import Guard
     from streamguard.server.app import Server
 
 EventsOption = Annotated[
@@ -63,8 +63,8 @@ def watch(
     if not found:
         raise UsageError("There is nothing to watch. Name a SOURCE, or a --config with streams.")
     human = _human(events or settings.events)
-    report = _run(settings, found, events or settings.events, listen, duration, human)
-    raise typer.Exit(1 if report.failures else 0)
+    whole = _run(settings, found, events or settings.events, listen, duration, human)
+    raise typer.Exit(0 if whole else 1)
 
 
 def demo(
@@ -90,8 +90,8 @@ def demo(
         f"A made stream of {duration:g} s, seed {seed}. Its face is forged: {forged or 'nowhere'}.", style="dim"
     )
     source = _named([f"demo:?seed={seed}&duration={duration:g}"])
-    report = _run(settings, source, events or settings.events, listen, None, human)
-    raise typer.Exit(1 if report.failures else 0)
+    whole = _run(settings, source, events or settings.events, listen, None, human)
+    raise typer.Exit(0 if whole else 1)
 
 
 def _named(uris: Sequence[str]) -> list[Source]:
@@ -129,8 +129,8 @@ def _run(
     listen: str | None,
     duration: float | None,
     human: Console,
-) -> RunReport:
-    """Assemble what a run needs, run it, and take it down in the order that loses nothing."""
+) -> bool:
+    """Assemble what a run needs, run it, take it down in the order that loses nothing. Whether nothing failed."""
     from streamguard.delivery.courier import Courier
     from streamguard.metrics import Metrics
     from streamguard.pipeline import Guard
@@ -140,14 +140,17 @@ def _run(
     with ExitStack() as stack:
         server = stack.enter_context(_server(metrics, guarded, _address(settings, listen)))
         sinks = stack.enter_context(_sinks(events, human))
-        courier = stack.enter_context(Courier(sinks, metrics, guarded.stop))
+        main_sink = next(iter(sinks))
+        courier = Courier(sinks, metrics, lambda name: guarded.stop() if name == main_sink else None)
+        stack.enter_context(courier)
         guard = guarded.guard = Guard(settings, metrics=metrics, on_event=courier.take)
         stack.enter_context(_stopped_by_signals(guarded.stop))
         if server is not None:
             human.print(f"Metrics and health: http://{server.address}/metrics /livez /readyz /startupz", style="dim")
         for source in sources:
             guard.add(source)
-        return guard.run(duration)
+        report = guard.run(duration)
+    return not report.failures and courier.lost == 0
 
 
 class _Guarded:
@@ -191,7 +194,7 @@ def _address(settings: Config, listen: str | None) -> tuple[str, int] | None:
 
 @contextmanager
 def _sinks(events: str | None, human: Console) -> Iterator[Mapping[str, Callable[[Event], None]]]:
-    """Where events go, by name."""
+    """Where events go, by name; without a reader of the first, a run has no purpose."""
     from streamguard.delivery.sinks import SinkClosed, SinkError
     from streamguard.delivery.sinks.jsonl import NAME, JsonLines
 

@@ -26,11 +26,11 @@ class Courier:
 
     ``sinks`` by name: functions that take an event, or raise :class:`SinkError`. What a sink did not take is
     counted in ``streamguard_sink_deliveries_total`` and in :attr:`lost`; the first loss of each sink is logged. A sink
-    that raises :class:`SinkClosed` gets nothing more, and ``on_closed`` is called, once for each.
+    that raises :class:`SinkClosed` is not waited for: it gets nothing more, and ``on_closed`` is told its name.
     """
 
     def __init__(
-        self, sinks: Mapping[str, Write], metrics: Metrics, on_closed: Callable[[], None], bound: int = BOUND
+        self, sinks: Mapping[str, Write], metrics: Metrics, on_closed: Callable[[str], None], bound: int = BOUND
     ) -> None:
         self.lost = 0
         self._sinks = dict(sinks)
@@ -58,9 +58,10 @@ class Courier:
         try:
             self._sinks[name](event)
         except SinkClosed as error:
-            self._lose(name, "closed", str(error))
+            log.warning("%s", error)
+            self._metrics.sink_deliveries.labels(name, "closed").inc()
             del self._sinks[name]
-            self._on_closed()
+            self._on_closed(name)
         except SinkError as error:
             self._lose(name, "failed", str(error))
         else:

@@ -26,8 +26,8 @@ def deliveries(metrics: Metrics, sink: str, outcome: str) -> float | None:
     return metrics.registry.get_sample_value("streamguard_sink_deliveries_total", labels)
 
 
-def never() -> None:
-    raise AssertionError("no sink was closed")
+def never(name: str) -> None:
+    raise AssertionError(f"{name} was closed")
 
 
 def test_every_event_reaches_every_sink_in_order(metrics: Metrics) -> None:
@@ -68,12 +68,13 @@ def test_a_closed_sink_is_told_once_and_gets_no_more(metrics: Metrics) -> None:
         if len(seen) == 2:
             raise SinkClosed("the reader is gone")
 
-    with Courier({"pipe": pipe, "list": taken.append}, metrics, lambda: closed.append("pipe")) as courier:
+    with Courier({"pipe": pipe, "list": taken.append}, metrics, closed.append) as courier:
         for event in EVENTS:
             courier.take(event)
     assert seen == EVENTS[:2]
     assert taken == EVENTS
     assert closed == ["pipe"]
+    assert courier.lost == 0
     assert deliveries(metrics, "pipe", "closed") == 1
 
 

@@ -1,0 +1,58 @@
+"""The command as a user runs it: in this process, or as one of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from streamguard.cli import app
+from streamguard.cli import logs as cli_logs
+from streamguard.inference.engines import load_engine
+
+COMMAND = [sys.executable, "-c", "from streamguard.cli import main; main()"]
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    yield
+    cli_logs.tear_down()
+
+
+@pytest.fixture
+def streamguard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    """Run the command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STREAMGUARD_LISTEN", "127.0.0.1:0")
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start the command as a process, in an empty folder, with pipes to read from."""
+
+    def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "STREAMGUARD_LISTEN": "127.0.0.1:0"}
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        return subprocess.Popen([*COMMAND, *arguments], cwd=tmp_path, env=environment, text=True, **streams)
+
+    return start
+
+
+@pytest.fixture
+def damaged_engine(tmp_path: Path) -> Path:
+    """A folder with the classifier, one bit of its model flipped."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(load_engine("deepfake-base").folder, folder)
+    model = folder / "model.onnx"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    return folder

@@ -1,0 +1,193 @@
+"""watch and demo: the real chain on made streams, what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import urllib.request
+
+import pytest
+from jsonschema import Draft202012Validator
+from prometheus_client.parser import text_string_to_metric_families
+
+from streamguard.delivery.events import event_schema
+from streamguard.ingest.demo import truth
+from tests.media import cut, patterns, write_sound, write_video
+
+FAST = "demo:?duration=4&pace=0"
+
+
+def events_of(text):
+    events = [json.loads(line) for line in text.splitlines()]
+    validator = Draft202012Validator(event_schema())
+    for event in events:
+        validator.validate(event)
+    return events
+
+
+def kinds(events):
+    return [event["type"].removeprefix("streamguard.").removesuffix(".v1") for event in events]
+
+
+def test_people_read_standard_output(streamguard):
+    result = streamguard("watch", FAST)
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert "demo  is up\n" in result.stdout
+    assert "demo  has ended: end of stream\n" in result.stdout
+    assert "Metrics and health: http://127.0.0.1:" in result.stdout
+
+
+def test_machines_read_standard_output_alone(streamguard):
+    result = streamguard("watch", FAST, "--events", "-", "--listen", "none")
+    assert result.exit_code == 0
+    events = events_of(result.stdout)
+    assert kinds(events)[0] == "stream.up"
+    assert kinds(events)[-1] == "stream.down"
+    assert any(kind == "track.state" for kind in kinds(events))
+    assert len({(event["source"], event["id"]) for event in events}) == len(events)
+    assert "demo  is up" in result.stderr
+    assert "Metrics" not in result.stderr
+
+
+def test_events_in_a_file_from_a_configuration(streamguard, tmp_path):
+    (tmp_path / "streamguard.yaml").write_text(
+        f'node: a/b\nevents: events.jsonl\nlisten: null\nstreams: [{{name: made, uri: "{FAST}"}}]\n'
+    )
+    result = streamguard("watch", "--config", "streamguard.yaml")
+    assert result.exit_code == 0
+    assert {event["source"] for event in events_of((tmp_path / "events.jsonl").read_text())} == {
+        "/streamguard/a%2Fb/made"
+    }
+
+
+def test_two_sources_of_one_name_are_told_apart(streamguard, tmp_path):
+    (tmp_path / "a b").mkdir()
+    for folder in (tmp_path, tmp_path / "a b"):
+        write_video(folder / "my film.mp4", patterns(10))
+    result = streamguard("watch", "my film.mp4", "a b/my film.mp4", "--events", "-")
+    assert result.exit_code == 0
+    assert {event["data"]["stream"] for event in events_of(result.stdout)} == {"my-film.mp4", "my-film.mp4-2"}
+
+
+def test_a_bad_input_is_named_and_the_rest_goes_on(streamguard, tmp_path):
+    write_video(tmp_path / "good.mp4", patterns(30))
+    cut(write_video(tmp_path / "cut.mp4", patterns(60), muxer={"movflags": "frag_keyframe+empty_moov"}, gop=10), 0.6)
+    write_sound(tmp_path / "sound.wav")
+    (tmp_path / "text.mp4").write_text("not a film")
+    (tmp_path / "empty.mp4").touch()
+    bad = ["missing.mp4", "sound.wav", "text.mp4", "empty.mp4"]
+    result = streamguard("watch", "good.mp4", *bad, "--events", "events.jsonl")
+    assert result.exit_code == 1
+    downs = {
+        event["data"]["stream"]: event["data"]["reason"]
+        for event in events_of((tmp_path / "events.jsonl").read_text())
+        if event["type"] == "streamguard.stream.down.v1"
+    }
+    assert downs.pop("good.mp4") == "end of stream"
+    assert {name: name in reason for name, reason in downs.items()} == dict.fromkeys(bad, True)
+    for name in bad:
+        assert result.output.count(f"'{name}'") == 1, "each failure is told once"
+
+
+def test_duration_ends_it(streamguard):
+    result = streamguard("watch", "demo:?duration=3600", "--duration", "1", "--listen", "none")
+    assert result.exit_code == 0
+    assert "demo  has ended: stopped" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "There is nothing to watch"),
+        (("gopher://x",), "unknown scheme 'gopher://'"),
+        (("rtsp://x/1",), "not served yet"),
+        (("demo:?speed=2",), "unknown key 'speed'"),
+        ((FAST, "--listen", "8080"), "--listen '8080': expected HOST:PORT"),
+        ((FAST, "--events", "nowhere/e.jsonl"), "--events: 'nowhere/e.jsonl' can't take events"),
+        ((FAST, "--config", "nowhere.yaml"), "configuration 'nowhere.yaml' can't be read"),
+    ],
+)
+def test_wrong_use_starts_nothing(streamguard, arguments, message):
+    result = streamguard("watch", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nod: a\n", "bad.yaml:1: 'nod' is not known; did you mean 'node'?"),
+        ("sampling: {detect_every: often}\n", "bad.yaml:1: 'sampling.detect_every' is \"often\""),
+        ("streams: [{name: a, uri: x.mp4}, {name: a, uri: y.mp4}]\n", "are both named 'a'"),
+        ("streams: [{name: a, uri: 'ftp://x'}]\n", "unknown scheme 'ftp://'"),
+        ("operating_point: best\nstreams: [{name: a, uri: 'demo:'}]\n", "no operating point 'best'"),
+        ("detector: {engine: nope}\nstreams: [{name: a, uri: 'demo:'}]\n", "engine 'nope' is neither shipped"),
+        ("detector: {variant: int3}\nstreams: [{name: a, uri: 'demo:'}]\n", "no variant 'int3'"),
+    ],
+)
+def test_a_bad_configuration_starts_nothing(streamguard, tmp_path, text, message):
+    (tmp_path / "bad.yaml").write_text(text)
+    result = streamguard("watch", "--config", "bad.yaml")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "is up" not in result.output
+
+
+def test_a_taken_port_starts_nothing(streamguard):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = streamguard("watch", FAST, "--listen", f"127.0.0.1:{port}")
+    assert result.exit_code == 2
+    assert f"127.0.0.1:{port}: the port is taken" in result.stderr
+
+
+def test_lost_events_are_a_failure(streamguard):
+    result = streamguard("watch", FAST, "--events", "/dev/full")
+    assert result.exit_code == 1
+    assert "is lost, '/dev/full' did not take it: No space left on device" in result.stderr
+
+
+def test_demo(streamguard, tmp_path):
+    result = streamguard("demo", "--seed", "3", "--duration", "2", "--truth", "truth.json", "--events", "-")
+    assert result.exit_code == 0
+    assert json.loads((tmp_path / "truth.json").read_text()) == truth(3, 2.0)
+    assert kinds(events_of(result.stdout))[-1] == "stream.down"
+    assert "A made stream of 2 s, seed 3. Its face is forged: nowhere." in result.stderr
+
+
+def test_a_truth_that_can_not_be_written(streamguard):
+    result = streamguard("demo", "--truth", "nowhere/truth.json")
+    assert result.exit_code == 2
+    assert "'nowhere/truth.json' can't be written" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_it_cleanly_while_it_serves(spawn, number):
+    with spawn("watch", "demo:?duration=3600", "--events", "-") as process:
+        first = json.loads(process.stdout.readline())
+        assert first["type"] == "streamguard.stream.up.v1"
+        served = process.stderr.readline().split()[3]
+        with urllib.request.urlopen(served, timeout=30) as answer:
+            families = {family.name for family in text_string_to_metric_families(answer.read().decode())}
+        assert "streamguard_stream_up" in families
+        with urllib.request.urlopen(served.replace("metrics", "readyz"), timeout=30) as answer:
+            assert json.load(answer) == {"status": "ok", "reasons": []}
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
+    last = events_of(output)[-1]
+    assert (last["type"], last["data"]["reason"]) == ("streamguard.stream.down.v1", "stopped")
+    assert process.returncode == 0, errors
+
+
+def test_a_reader_that_leaves_ends_it(spawn):
+    with spawn("watch", "demo:?duration=3600", "--events", "-", "--listen", "none") as process:
+        process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert process.wait(timeout=60) == 0
+    assert "Events have no reader any more" in errors
+    assert "Traceback" not in errors
+    assert "BrokenPipe" not in errors
