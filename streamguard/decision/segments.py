@@ -91,7 +91,8 @@ class Change:
 class Judged:
     """A track as a whole, for the verdict on a file.
 
-    ``peak`` is :attr:`TrackJudge.peak`; ``frames`` counts the scores, ``segments`` the flagged passages.
+    ``peak`` is the highest statistic (a logit) that enough evidence stood behind, None where none ever did.
+    ``frames`` counts the scores, ``segments`` the flagged passages.
     """
 
     track: int
@@ -161,11 +162,6 @@ class TrackJudge:
     def statistic(self) -> float:
         """The running evidence, a logit."""
         return self._ewma.value
-
-    @property
-    def peak(self) -> float | None:
-        """The highest statistic (a logit) that enough evidence stood behind, None where none has yet."""
-        return self._peak
 
     @property
     def judged(self) -> Judged:

@@ -39,7 +39,7 @@ class QualitySettings:
 
     size: float = 60.0
     confidence: float = 0.5
-    sharpness: float = 0.5
+    sharpness: float = 0.4
     tallest: float = 1.65
     flattest: float = 1.0
     touch: float = 2.0

@@ -250,6 +250,17 @@ def test_gaps_over_two_seconds_do_not():
     assert second.started >= first.ended + 2
 
 
+def test_a_new_segment_never_begins_within_two_seconds_of_the_last():
+    """The statistic leaves its low level soon after the fall, but crosses the threshold only after two seconds."""
+
+    def evidence(pts):
+        return 3.0 if 10 <= pts < 14 or 17 <= pts < 22 else 0.8 if 15 <= pts < 17 else -3.0
+
+    first, second = closed(feed(judge(tau=0.5), evidence, 0, 30))
+    assert second.started == pytest.approx(first.ended + 2)
+    assert second.frames == sum(second.started <= index / 5 <= second.ended for index in range(150))
+
+
 def test_hysteresis_between_the_levels():
     """Down to between threshold and low level, and up again: the same segment, and no change of state."""
     changes = feed(judge(), lambda pts: -3.0 if pts < 5 else 3.0 if pts < 10 else 0.75, 0, 30)
