@@ -69,8 +69,9 @@ class Ewma:
         if self._samples:
             elapsed = pts - self._pts
             fading = math.exp(-elapsed / self.tau)
-            lag = (logit - self._logit) / elapsed * self.tau
-            self._value = logit - lag + (self._value - self._logit + lag) * fading
+            share = -math.expm1(-elapsed / self.tau) * self.tau / elapsed
+            # Three weights that add up to 1: the past, the last score and this one, on a straight line between them.
+            self._value = fading * self._value + (share - fading) * self._logit + (1 - share) * logit
             self._coverage += elapsed
         self._pts, self._logit = pts, logit
         self._samples += 1

@@ -123,6 +123,13 @@ def test_what_is_not_finite_is_refused(pts, logit):
         Ewma().update(pts, logit)
 
 
+@pytest.mark.parametrize("step", [1e-3, 1e-9, 1e-15, 1e-300])
+def test_scores_that_are_almost_at_the_same_time(step):
+    statistic = Ewma()
+    statistic.update(0.0, -4.0)
+    assert statistic.update(step, 4.0) == pytest.approx(0.0, abs=4 * step)
+
+
 @given(st.lists(st.tuples(st.floats(0, 5), st.floats(-50, 50)), min_size=1, max_size=100))
 def test_it_stays_within_what_it_has_seen(scores):
     """Between the least and the largest of the clipped scores and the start, whatever the times."""
