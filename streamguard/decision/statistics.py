@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Final
+
+_GRAIN: Final = 1e-6  # seconds: times that differ by less are the same
 
 
 class Ewma:
@@ -63,7 +66,7 @@ class Ewma:
         logit = min(max(logit, -self.clip), self.clip)
         if self._samples and pts - self._pts > self.hold:
             self.restart()
-        if self._samples and pts <= self._pts:
+        if self._samples and pts <= self._pts + _GRAIN:
             self._logit = logit
             return self._value
         if self._samples:
