@@ -67,7 +67,7 @@ class QualityGate:
 
     def _reason(self, face: Face, picture: Picture, size: float, sharp: float) -> str | None:
         limits = self.settings
-        if size < limits.size:
+        if size < limits.size or size <= 0:
             return TOO_SMALL
         if self._cut_off(face.box, picture.width, picture.height):
             return CUT_OFF

@@ -1,7 +1,7 @@
 """Levels and passages of the statistic."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamguard.decision.passage import Tally, crossing, low_level
@@ -14,6 +14,7 @@ def test_the_low_level(threshold, low):
     assert low_level(threshold) == pytest.approx(low)
 
 
+@settings(deadline=None)
 @given(st.floats(-10, 10), st.floats(-10, 10))
 def test_the_low_level_lies_under_the_threshold_and_rises_with_it(one, other):
     assert low_level(one) <= one - 0.25
@@ -31,6 +32,7 @@ def test_without_a_crossing_it_is_the_later_time():
     assert crossing(1.0, (10.0, 0.0), (12.0, 0.5)) == 12.0
 
 
+@settings(deadline=None)
 @given(st.floats(-5, 5), st.floats(-5, 5), st.floats(-5, 5), st.floats(0, 100), st.floats(0.001, 10))
 def test_a_crossing_lies_between_the_scores(level, before, after, pts, step):
     assert pts - 1e-9 <= crossing(level, (pts, before), (pts + step, after)) <= pts + step + 1e-9

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamguard.decision.statistics import Ewma
@@ -130,6 +130,7 @@ def test_scores_that_are_almost_at_the_same_time(step):
     assert statistic.update(step, 4.0) == pytest.approx(0.0, abs=4 * step)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 5), st.floats(-50, 50)), min_size=1, max_size=100))
 def test_it_stays_within_what_it_has_seen(scores):
     """Between the least and the largest of the clipped scores and the start, whatever the times."""

@@ -122,6 +122,11 @@ def test_decoder_planes_are_read_and_not_written(gate):
     assert gate.judge(Face(FACE, 0.9), Picture(view, picture.u, picture.v)) == gate.judge(Face(FACE, 0.9), picture)
 
 
+def test_an_empty_box_is_too_small_whatever_is_set():
+    gate = QualityGate(QualitySettings(size=0))
+    assert gate.judge(Face(Box(0, 150, 0, 300), 0.9), drawn()).reason == "too small"
+
+
 def test_settings_out_of_range():
     with pytest.raises(ValueError, match="size is -1"):
         QualitySettings(size=-1)
