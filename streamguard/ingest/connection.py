@@ -38,13 +38,14 @@ class SourceOptions:
 
     Attributes:
         transport: of RTSP media; ``udp`` saves a little delay and loses packets.
-        open_timeout, read_timeout: seconds that a live source may take to answer, and may be silent.
+        open_timeout, read_timeout: seconds that a live source may take to answer, and that FFmpeg waits for data.
+            The watchdog gives a silent source up earlier; this ends the thread that it leaves behind.
         keep_seconds, keep_bytes: compressed video that a connection keeps for clips; 0 keeps none.
     """
 
     transport: Literal["tcp", "udp"] = "tcp"
     open_timeout: float = 5.0
-    read_timeout: float = 4.0
+    read_timeout: float = 6.0
     keep_seconds: float = 0.0
     keep_bytes: int = 16 * 2**20
 
@@ -63,6 +64,10 @@ class Connection(Protocol):
     @property
     def clock_offset(self) -> float | None:
         """Arrival minus the sender's clock in seconds; None where the sender tells no time."""
+
+    @property
+    def finished(self) -> bool:
+        """Once iteration has ended: that was the end of a recording, not of a connection."""
 
     def __enter__(self) -> Self: ...
 

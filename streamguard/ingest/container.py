@@ -12,18 +12,16 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import av
-import numpy as np
 
-from streamguard.errors import InputMissing, InputUnreadable, NoVideo, PictureSize
-from streamguard.frames import U8, Frame, Picture
+from streamguard.errors import InputMissing, InputUnreadable, PictureSize
+from streamguard.frames import Frame, Picture
 from streamguard.ingest.connection import SourceOptions, StreamInfo
-from streamguard.ingest.packet_ring import PacketRing
+from streamguard.ingest.decoding import DECODER_OPTIONS, PacketReader, upright, words
 from streamguard.ingest.timeline import Damage, StreamTime
 from streamguard.pixels import LARGEST, check_size, picture_of
 
@@ -32,10 +30,8 @@ _VIDEO: Final = (
 )
 _STILL: Final = "avif bmp heic heif jpeg jpg png tif tiff webp"
 MEDIA_SUFFIXES: Final = frozenset(f".{ending}" for ending in f"{_VIDEO} {_STILL}".split())
-# Both the probe and the decoder obey it: a picture of 16,000 x 16,000 would take 770 MB before its size is known.
-_DECODER_OPTIONS: Final = {"max_pixels": str(LARGEST * LARGEST)}
 # Local files only: a playlist handed in as a video must not make this machine open connections.
-_FILE_OPTIONS: Final = _DECODER_OPTIONS | {"protocol_whitelist": "file,crypto,data"}
+_FILE_OPTIONS: Final = DECODER_OPTIONS | {"protocol_whitelist": "file,crypto,data"}
 # Formats whose header states the length, rather than FFmpeg guessing it from the size of the file.
 _STATES_LENGTH: Final = frozenset({"mov", "matroska", "avi", "flv"})
 _SLACK: Final = 0.5  # seconds that a sound file may end before its stated length
@@ -67,11 +63,11 @@ class FileSource:
         try:
             container = av.open(f"file:{self.path}", options=_FILE_OPTIONS)
         except av.FFmpegError as error:
-            raise InputUnreadable(f"'{self.path}' is no video or picture that can be read: {_words(error)}.") from error
+            raise InputUnreadable(f"'{self.path}' is no video or picture that can be read: {words(error)}.") from error
         return FileConnection(container, self.uri, stream=self.name, session=session, options=self._options)
 
 
-class FileConnection:
+class FileConnection(PacketReader):
     """The frames of an opened container that ends.
 
     Frames carry the clock ``file``: ``captured_at`` is the time the file was opened plus the frame's stream time,
@@ -79,6 +75,7 @@ class FileConnection:
     """
 
     clock_offset: float | None = None
+    finished = True
 
     def __init__(
         self,
@@ -95,37 +92,28 @@ class FileConnection:
 
         ``what`` names it in errors; ``rate`` is its frames a second, where the caller knows better.
         """
-        self._container = container
-        self._what = what
-        self._stream = stream
-        self._session = session
-        self._fps = rate
+        super().__init__(container, what, stream=stream, session=session, options=options)
         self._opened = clock()
-        self._ring: PacketRing[av.Packet[Any]] | None = None
-        if options.keep_seconds > 0:
-            self._ring = PacketRing(options.keep_seconds, options.keep_bytes)
-        self.received_bytes = 0
-        try:
-            self._start()
-        except BaseException:
-            container.close()
-            raise
-
-    def _start(self) -> None:
-        self._video = video = video_stream(self._container, self._what)
-        rate = video.average_rate or video.guessed_rate
-        self._fps = self._fps or (float(rate) if rate else None)
-        start = self._container.start_time
+        self._fps = rate or self._fps
+        start = container.start_time
         self._time = StreamTime(self._fps, None if start is None else start / 1e6)
         self._damage = Damage()
         self._reached = 0.0  # the furthest end of any packet, seconds of stream time
         self._failed: list[float] = []  # stream times at which data did not decode
         self._size = (0, 0)
         self._frames = self._decoded()
-        self._pending = next(self._frames, None)
-        if self._pending is None:
-            raise InputUnreadable(f"'{self._what}' is damaged or cut: no frame of it decodes.")
+        self._pending = self._first()
         self.info = self._describe(self._pending.picture)
+
+    def _first(self) -> Frame:
+        try:
+            frame = next(self._frames, None)
+            if frame is None:
+                raise InputUnreadable(f"'{self._what}' is damaged or cut: no frame of it decodes.")
+        except BaseException:
+            self._container.close()
+            raise
+        return frame
 
     def _describe(self, picture: Picture) -> StreamInfo:
         name = self._container.format.name
@@ -141,18 +129,10 @@ class FileConnection:
             still=still,
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the file. Frames that were given out stay valid."""
         self._frames.close()
-        self._container.close()
+        super().close()
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames.
@@ -161,15 +141,9 @@ class FileConnection:
             InputUnreadable: the file is cut or damaged; raised after the last frame that decodes.
             PictureSize: the picture changed to a size that is not worked on.
         """
-        if self._pending is not None:
-            first, self._pending = self._pending, None
-            yield first
+        yield self._pending
         yield from self._frames
         self._check_end()
-
-    def clip(self, start: float, end: float) -> Sequence[av.Packet[Any]]:
-        """Compressed video kept of that passage of stream time, from the keyframe before ``start``."""
-        return () if self._ring is None else self._ring.clip(start, end)
 
     def _decoded(self) -> Generator[Frame, None, None]:
         index = 0
@@ -186,23 +160,17 @@ class FileConnection:
                     end = self._time.of(float((packet.pts + (packet.duration or 0)) * packet.time_base))
                     self._reached = max(self._reached, end)
                 if packet.stream_index == self._video.index:
-                    self._keep(packet)
+                    self._keep(packet, self._time)
                     yield packet
         except av.FFmpegError:
             self._failed.append(self._reached)
-
-    def _keep(self, packet: av.Packet[Any]) -> None:
-        self.received_bytes += packet.size
-        if self._ring is not None and packet.pts is not None and packet.time_base is not None:
-            seconds = self._time.of(float(packet.pts * packet.time_base))
-            self._ring.append(packet, seconds, keyframe=packet.is_keyframe, size=packet.size)
 
     def _decode(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:
         try:
             return list(packet.decode())
         except av.ArgumentError as error:
             if self._video.codec_context.width:
-                raise InputUnreadable(f"'{self._what}' can't be decoded: {_words(error)}.") from error
+                raise InputUnreadable(f"'{self._what}' can't be decoded: {words(error)}.") from error
             raise PictureSize(
                 f"'{self._what}' has more than {LARGEST}x{LARGEST} pixels, the most that are worked on. Resize it."
             ) from error
@@ -239,44 +207,6 @@ class FileConnection:
         if name == "avi":  # its length is set right by FFmpeg when the file is shorter, its count of frames is not
             return self._video.frames / self._fps if self._video.frames and self._fps else None
         return self.info.duration
-
-
-def video_stream(container: av.container.InputContainer, what: str) -> av.VideoStream:
-    """The first video stream, set up to decode in this thread alone.
-
-    Raises:
-        NoVideo: none, or only the cover picture of an audio file.
-        InputUnreadable: a codec that this build does not decode.
-        PictureSize: a picture that is too small or too large, as far as the header tells.
-    """
-    pictured = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-    if not pictured:
-        raise NoVideo(f"'{what}' holds no video. Give a file with a picture in it.")
-    video = pictured[0]
-    context = video.codec_context
-    if context is None:
-        raise InputUnreadable(f"'{what}' holds video in a codec that is not decoded here. Convert it to H.264.")
-    if context.width and context.height:
-        check_size(context.width, context.height, what)
-    context.thread_count = 1
-    context.thread_type = "NONE"
-    context.options = dict(_DECODER_OPTIONS)
-    return video
-
-
-def upright(picture: Picture, degrees: int) -> Picture:
-    """The picture turned counter-clockwise by a multiple of 90 degrees, as FFmpeg states a display matrix."""
-    turns = round(degrees / 90) % 4
-    if not turns:
-        return picture
-    y, u, v = (_turned(plane, turns) for plane in (picture.y, picture.u, picture.v))
-    return Picture(y, u, v, picture.matrix, picture.full_range)
-
-
-def _turned(plane: U8, turns: int) -> U8:
-    turned = np.ascontiguousarray(np.rot90(plane, turns))
-    turned.flags.writeable = False
-    return turned
 
 
 def media_files(path: str | os.PathLike[str]) -> list[Path]:
@@ -321,7 +251,3 @@ def _check_file(path: Path) -> None:
         raise InputUnreadable(f"'{path}' can't be opened: {error.strerror}.") from error
     if status.st_size == 0:
         raise InputUnreadable(f"'{path}' is empty (0 bytes).")
-
-
-def _words(error: av.FFmpegError) -> str:
-    return (error.strerror or type(error).__name__).lower()

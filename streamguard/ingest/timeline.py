@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 HEALS_AFTER: Final = 10.0  # seconds; a stream with periodic intra refresh never sends another keyframe
@@ -79,3 +80,36 @@ class Damage:
             self._since = None
         self._lost = False
         return self._since is not None
+
+
+class Gaps:
+    """Pictures missing between two others, from the timestamps of a stream that is otherwise regular.
+
+    A decoder does not tell when a whole picture was lost on the way. A camera that varies its frame rate would look
+    like loss, so only streams whose last intervals agree are judged.
+
+    >>> gaps = Gaps()
+    >>> seen = [gaps.missing(i / 25) for i in range(20)]
+    >>> any(seen), gaps.missing(21 / 25)
+    (False, True)
+    """
+
+    _REMEMBERED: Final = 16
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._intervals: deque[float] = deque(maxlen=self._REMEMBERED)
+
+    def missing(self, seconds: float) -> bool:
+        """Whether something is missing in front of the picture at that stream time."""
+        last, self._last = self._last, seconds
+        if last is None:
+            return False
+        interval = seconds - last
+        missing = False
+        if len(self._intervals) == self._REMEMBERED:
+            usual = sorted(self._intervals)[self._REMEMBERED // 2]
+            regular = sum(abs(i - usual) < 0.25 * usual for i in self._intervals) >= 0.8 * self._REMEMBERED
+            missing = regular and interval > 1.6 * usual
+        self._intervals.append(interval)
+        return missing

@@ -14,7 +14,8 @@ import pytest
 from streamguard.errors import InputMissing, InputUnreadable, NoVideo, PictureSize
 from streamguard.frames import Picture
 from streamguard.ingest.connection import SourceOptions
-from streamguard.ingest.container import FileSource, media_files, upright
+from streamguard.ingest.container import FileSource, media_files
+from streamguard.ingest.decoding import upright
 from streamguard.pixels import rgb_of
 from tests.media import cut, pattern, patterns, read_stamp, tag_rotation, write_sound, write_still, write_video
 

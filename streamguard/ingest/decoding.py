@@ -1,0 +1,109 @@
+"""What every PyAV connection does alike: choose the video, decode it in one thread, keep packets, close."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+import av
+import numpy as np
+
+from streamguard.errors import InputUnreadable, NoVideo
+from streamguard.frames import U8, Picture
+from streamguard.ingest.connection import SourceOptions
+from streamguard.ingest.packet_ring import PacketRing
+from streamguard.ingest.timeline import StreamTime
+from streamguard.pixels import LARGEST, check_size
+
+# Both the probe and the decoder obey it: a picture of 16,000 x 16,000 would take 770 MB before its size is known.
+DECODER_OPTIONS: Final = {"max_pixels": str(LARGEST * LARGEST)}
+
+
+class PacketReader:
+    """An opened container with its video stream; the part that files and live streams share."""
+
+    def __init__(
+        self, container: av.container.InputContainer, what: str, *, stream: str, session: int, options: SourceOptions
+    ) -> None:
+        """Take over ``container``: it is closed with this, or when this fails. ``what`` names it in errors."""
+        self._container = container
+        self._what = what
+        self._stream = stream
+        self._session = session
+        self._ring: PacketRing[av.Packet[Any]] | None = None
+        if options.keep_seconds > 0:
+            self._ring = PacketRing(options.keep_seconds, options.keep_bytes)
+        self.received_bytes = 0
+        try:
+            self._video = video_stream(container, what)
+            rate = self._video.average_rate or self._video.guessed_rate
+            self._fps = float(rate) if rate else None
+        except BaseException:
+            container.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the container, in the thread that reads it. Frames that were given out stay valid."""
+        self._container.close()
+
+    def clip(self, start: float, end: float) -> Sequence[av.Packet[Any]]:
+        """Compressed video kept of that passage of stream time, from the keyframe before ``start``."""
+        return () if self._ring is None else self._ring.clip(start, end)
+
+    def _keep(self, packet: av.Packet[Any], clock: StreamTime) -> None:
+        self.received_bytes += packet.size
+        if self._ring is not None and packet.pts is not None and packet.time_base is not None:
+            seconds = clock.of(float(packet.pts * packet.time_base))
+            self._ring.append(packet, seconds, keyframe=packet.is_keyframe, size=packet.size)
+
+
+def video_stream(container: av.container.InputContainer, what: str) -> av.VideoStream:
+    """The first video stream, set up to decode in this thread alone.
+
+    Raises:
+        NoVideo: none, or only the cover picture of an audio file.
+        InputUnreadable: a codec that this build does not decode.
+        PictureSize: a picture that is too small or too large, as far as the header tells.
+    """
+    pictured = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not pictured:
+        raise NoVideo(f"'{what}' holds no video. Give one with a picture in it.")
+    video = pictured[0]
+    context = video.codec_context
+    if context is None:
+        raise InputUnreadable(f"'{what}' holds video in a codec that is not decoded here. Convert it to H.264.")
+    if context.width and context.height:
+        check_size(context.width, context.height, what)
+    context.thread_count = 1
+    context.thread_type = "NONE"  # frame threads would delay a live picture by a frame each
+    context.options = dict(DECODER_OPTIONS)
+    return video
+
+
+def upright(picture: Picture, degrees: int) -> Picture:
+    """The picture turned counter-clockwise by a multiple of 90 degrees, as FFmpeg states a display matrix."""
+    turns = round(degrees / 90) % 4
+    if not turns:
+        return picture
+    y, u, v = (_turned(plane, turns) for plane in (picture.y, picture.u, picture.v))
+    return Picture(y, u, v, picture.matrix, picture.full_range)
+
+
+def _turned(plane: U8, turns: int) -> U8:
+    turned = np.ascontiguousarray(np.rot90(plane, turns))
+    turned.flags.writeable = False
+    return turned
+
+
+def words(error: Exception) -> str:
+    """What FFmpeg says, without the URL that its own text carries."""
+    return str(getattr(error, "strerror", None) or type(error).__name__).lower()
