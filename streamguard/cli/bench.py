@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -27,13 +29,18 @@ def bench(
         report = run_bench(settings, lambda text: status.update(text))
     if as_json:
         out.print(Text(json.dumps(report, ensure_ascii=False)))
-        return
+    else:
+        tell(out, report)
+
+
+def tell(out: Console, report: Mapping[str, Any]) -> None:
+    """The report of :func:`~streamguard.bench.run_bench` for people."""
     out.print(Text(f"{report['machine']}, {report['date']}"))
     out.print(f"decoder alone     {report['decode_fps']:.0f} frames a second on one core")
     for what in ("detector", "classifier"):
         times = ", ".join(f"{variant} {ms:.2f}" for variant, ms in report[f"{what}_ms"].items())
         out.print(f"{what:<16}  {times} ms a picture on one core")
-    out.print(_table(report["pipeline"]))
+    out.print(_table(report["pipeline"]), width=console.WIDE, crop=False)
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from rich.console import Console
 from rich.text import Text
 
 from streamguard.delivery.sinks import SinkClosed
 from streamguard.errors import redact
+
+WIDE: Final = 240
+"""Width for tables: a narrow terminal wraps a row itself, and nothing is ever cut off."""
 
 
 class _Output(Console):

@@ -27,16 +27,17 @@ def event_line(event: Event) -> Text | None:
         return None
     if kind.startswith("stream."):
         return _stream(kind.partition(".")[2], data)
-    line = Text(f"{clock(_moment(kind, event)):>7}  {data['stream']}  face {data['track']}  ")
+    line = Text(f"{_moment(kind, event):>8}  {data['stream']}  face {data['track']}  ")
     if kind == "track.state":
         line.append(data["state"], STYLES[data["state"]])
         return line.append(f": {data['reason']}" if data["reason"] else "")
     score, threshold = data["score"], f"(threshold {data['threshold']:.2f})"
     line.append(data["state"], STYLES[data["state"]])
     start, end = data["pts"]["start"], data["pts"]["end"]
+    since = _time(data, start, data["started_at"])
     if end is None:
-        return line.append(f" since {clock(start)}, score {score['peak']:.2f} {threshold}")
-    line.append(f" {clock(start)} - {clock(end)} ({end - start:.1f} s), ")
+        return line.append(f" since {since}, score {score['peak']:.2f} {threshold}")
+    line.append(f" {since} - {_time(data, end, data['ended_at'])} ({end - start:.1f} s), ")
     return line.append(f"mean {score['mean']:.2f}, peak {score['peak']:.2f} {threshold}")
 
 
@@ -58,16 +59,21 @@ def _told(data: Event) -> bool:
     return bool(data["state"] == "flagged" or data["reason"] == _ENDED)
 
 
-def _moment(kind: str, event: Event) -> float:
-    """When it happened, in seconds of stream time."""
+def _moment(kind: str, event: Event) -> str:
+    """When it happened."""
     data = event["data"]
     if kind == "track.state":
-        return float(data["pts"])
+        return _time(data, data["pts"], event["time"])
     after = datetime.fromisoformat(event["time"]) - datetime.fromisoformat(data["started_at"])
-    return float(data["pts"]["start"]) + after.total_seconds()
+    return _time(data, data["pts"]["start"] + after.total_seconds(), event["time"])
+
+
+def _time(data: Event, pts: float, wall: str) -> str:
+    """A file has its own time; of a live stream people want to know the hour, UTC."""
+    return clock(pts) if data["clock"] == "file" else wall[11:19]
 
 
 def _stream(kind: str, data: Event) -> Text:
     words = {"up": "is up", "down": "has ended", "degraded": "is degraded"}[kind]
     reason = f": {data['reason']}" if data["reason"] else ""
-    return Text(f"         {data['stream']}  {words}{reason}", "dim")
+    return Text(f"          {data['stream']}  {words}{reason}", "dim")

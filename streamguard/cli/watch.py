@@ -46,7 +46,8 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 def watch(
     sources: Annotated[
-        list[str] | None, typer.Argument(metavar="SOURCE...", help="Files, or demo: for the made stream.")
+        list[str] | None,
+        typer.Argument(metavar="SOURCE...", help="Files, URIs of streams, or demo: for the made stream."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="streamguard.yaml; its streams are watched without a SOURCE.")

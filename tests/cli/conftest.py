@@ -39,7 +39,11 @@ def spawn(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Start the command as a process, in an empty folder, with pipes to read from."""
 
     def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "STREAMGUARD_LISTEN": "127.0.0.1:0"}
+        environment = os.environ | {
+            "TERM": "xterm",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "STREAMGUARD_LISTEN": "127.0.0.1:0",
+        }
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         return subprocess.Popen([*COMMAND, *arguments], cwd=tmp_path, env=environment, text=True, **streams)
 

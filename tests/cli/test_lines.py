@@ -24,26 +24,34 @@ def text(event):
 
 def test_a_segment_that_opens():
     event = FACTORY.segment("opened", segment(None), 63.0, TIMELINE)
-    assert text(event) == " 1:03.0  door  face 3  flagged since 1:01.2, score 0.92 (threshold 0.50)"
+    assert text(event) == "  1:03.0  door  face 3  flagged since 1:01.2, score 0.92 (threshold 0.50)"
 
 
 def test_a_segment_that_closes():
     event = FACTORY.segment("closed", segment(70.0), 72.0, TIMELINE)
     assert (
-        text(event) == " 1:12.0  door  face 3  flagged 1:01.2 - 1:10.0 (8.8 s), mean 0.82, peak 0.92 (threshold 0.50)"
+        text(event) == "  1:12.0  door  face 3  flagged 1:01.2 - 1:10.0 (8.8 s), mean 0.82, peak 0.92 (threshold 0.50)"
     )
+
+
+def test_live_streams_tell_the_hour():
+    live = Timeline("rtcp", lambda pts: 1_700_000_000 + pts)
+    event = FACTORY.segment("closed", segment(70.0), 72.0, live)
+    assert text(event).startswith("22:14:32  door  face 3  flagged 22:14:21 - 22:14:30 (8.8 s), mean")
+    state = FACTORY.track_state(TRACK, State.CLEAR, 4.0, live, logit=-1.0)
+    assert text(state) == "22:13:24  door  face 3  clear"
 
 
 def test_a_state_with_its_reason():
     event = FACTORY.track_state(TRACK, State.INCONCLUSIVE, 4.0, TIMELINE, reason="too small")
-    assert text(event) == " 0:04.0  door  face 3  inconclusive: too small"
-    assert text(FACTORY.track_state(TRACK, State.CLEAR, 4.0, TIMELINE, logit=-1.0)) == " 0:04.0  door  face 3  clear"
+    assert text(event) == "  0:04.0  door  face 3  inconclusive: too small"
+    assert text(FACTORY.track_state(TRACK, State.CLEAR, 4.0, TIMELINE, logit=-1.0)) == "  0:04.0  door  face 3  clear"
 
 
 def test_streams():
-    assert text(FACTORY.stream("up", "door", 1, at=0.0)) == "         door  is up"
+    assert text(FACTORY.stream("up", "door", 1, at=0.0)) == "          door  is up"
     event = FACTORY.stream("down", "door", 1, at=0.0, reason="rtsp://a:b@c/ is gone")
-    assert text(event) == "         door  has ended: rtsp://***@c/ is gone"
+    assert text(event) == "          door  has ended: rtsp://***@c/ is gone"
 
 
 @pytest.mark.parametrize(

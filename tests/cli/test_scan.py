@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 
 import numpy as np
 import pytest
@@ -104,3 +107,21 @@ def test_a_damaged_engine_stops_it_before_the_first_file(streamguard, tmp_path, 
     result = streamguard("scan", "film.mp4", "--config", "c.yaml", "--json")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "has SHA-256" in result.stderr
+
+
+def test_a_terminal_shows_progress_and_the_pipe_stays_clean(spawn, tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        write_video(tmp_path / name, patterns(10))
+    ours, theirs = pty.openpty()
+    with spawn("scan", "a.mp4", "b.mp4", "--json", stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux tells that the other end of a terminal is closed
+            while chunk := os.read(ours, 1 << 16):
+                shown += chunk
+        found = [json.loads(line) for line in process.stdout]
+    os.close(ours)
+    assert process.returncode == 0
+    assert [line["path"] for line in found] == ["a.mp4", "b.mp4"]
+    assert b"scanning" in shown
+    assert b"2/2" in shown

@@ -102,7 +102,6 @@ def test_duration_ends_it(streamguard):
     [
         ((), "There is nothing to watch"),
         (("gopher://x",), "unknown scheme 'gopher://'"),
-        (("rtsp://x/1",), "not served yet"),
         (("demo:?speed=2",), "unknown key 'speed'"),
         ((FAST, "--listen", "8080"), "--listen '8080': expected HOST:PORT"),
         ((FAST, "--events", "nowhere/e.jsonl"), "--events: 'nowhere/e.jsonl' can't take events"),

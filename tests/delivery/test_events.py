@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 
@@ -167,6 +167,7 @@ def test_names_are_percent_encoded() -> None:
     assert event["source"] == "/streamguard/a%2Fb/T%C3%BCr%201"
 
 
+@settings(deadline=None)
 @given(
     logit=st.floats(-1e4, 1e4),
     threshold=st.floats(-50, 50),
