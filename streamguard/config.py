@@ -118,7 +118,7 @@ class ClassifierChoice(EngineChoice):
 class Config(Settings):
     """Everything StreamGuard is told. Every key has a default but a stream's `name` and `uri`."""
 
-    node: Annotated[str, Field(min_length=1, default_factory=socket.gethostname)]
+    node: str = Field(default_factory=socket.gethostname, min_length=1)
     """This machine's name in events; the host name if not set."""
     streams: tuple[StreamConfig, ...] = ()
     """What `streamguard watch` watches when it is given no source."""
