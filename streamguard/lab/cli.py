@@ -5,6 +5,7 @@ A verb is a function whose annotations typer can read; it stands in a module of 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Final
@@ -17,6 +18,7 @@ from streamguard.errors import UsageError
 VERBS: Final = {
     "detector": ("streamguard.lab.detector:detector", "Train the face detector, export and measure it."),
     "train": ("streamguard.lab.train:train", "Train the base classifier."),
+    "export": ("streamguard.lab.engine:make_engine", "Make an engine folder of a trained classifier."),
 }
 """Name: where the function is, and one line of help."""
 
@@ -27,6 +29,8 @@ def run(args: Sequence[str]) -> int:
     Raises:
         UsageError: the extra 'lab' is not installed.
     """
+    # A training runs for hours: its progress is no detail.
+    logging.getLogger("streamguard.lab").setLevel(logging.INFO)
     code = get_command(_app()).main(args=list(args), prog_name="streamguard lab", standalone_mode=False)
     return code if isinstance(code, int) else 0
 
