@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import signal
 import threading
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
     from streamguard.pipeline import Guard
     from streamguard.server.app import Server
 
+
+def _finite(seconds: float | None) -> float | None:
+    if seconds is not None and not math.isfinite(seconds):
+        raise typer.BadParameter(f"{seconds} is no number of seconds.")
+    return seconds
+
+
 EventsOption = Annotated[
     str | None, typer.Option("--events", metavar="FILE", help="Append events as JSON Lines; '-' is standard output.")
 ]
@@ -36,7 +44,8 @@ ListenOption = Annotated[
     typer.Option("--listen", metavar="HOST:PORT", help="Where health and metrics are served; 'none' serves nothing."),
 ]
 DurationOption = Annotated[
-    float | None, typer.Option("--duration", min=0.04, metavar="SECONDS", help="Stop after this.")
+    float | None,
+    typer.Option("--duration", min=0.04, metavar="SECONDS", callback=_finite, help="Stop after this."),
 ]
 
 _STDOUT: Final = "-"
@@ -70,7 +79,9 @@ def watch(
 
 def demo(
     seed: Annotated[int, typer.Option(min=0, help="Of the camera's path and the forgery.")] = 1,
-    duration: Annotated[float, typer.Option(min=0.04, metavar="SECONDS", help="Cuts or repeats the minute.")] = 60.0,
+    duration: Annotated[
+        float, typer.Option(min=0.04, metavar="SECONDS", callback=_finite, help="Cuts or repeats the minute.")
+    ] = 60.0,
     events: EventsOption = None,
     truth: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write which passages are forged, as JSON.")

@@ -48,6 +48,8 @@ def test_every_verb_has_help(streamguard, arguments):
         ("watch", "--nonsense"),
         ("watch", "demo:", "--duration", "soon"),
         ("watch", "demo:", "--duration", "-1"),
+        ("watch", "demo:", "--duration", "inf"),
+        ("demo", "--duration", "nan"),
         ("scan",),
         ("scan", "--nonsense"),
         ("demo", "--seed", "one"),
