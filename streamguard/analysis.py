@@ -108,6 +108,7 @@ class StreamAnalysis:
         self._tracks: tuple[Track, ...] = ()
         self._pts = 0.0
         self._captured_at = 0.0
+        self._outage: str | None = "no frames"
         self._clock: Clock = "arrival"
 
     def begin(self, started: SessionStarted) -> None:
@@ -120,6 +121,11 @@ class StreamAnalysis:
         self._sampler = Sampler(self._settings.sampler)
         self._tracks = ()
         self._pts = 0.0
+        self._outage = None
+
+    def outage(self, reason: str | None) -> None:
+        """Frames come that can't be judged, for ``reason``; None: they can again."""
+        self._outage = reason
 
     def detected(self, frame: Frame, faces: Sequence[Face]) -> tuple[list[FaceCrop], list[TrackChange]]:
         """Follow the faces of a frame: which to classify now, and what changed because others went."""
@@ -171,6 +177,7 @@ class StreamAnalysis:
         for track in list(self._followed):
             changes += self._finish(track, reason)
         self._tracks = ()
+        self._outage = "no frames"
         return changes
 
     def timeline(self) -> Timeline:
@@ -181,7 +188,7 @@ class StreamAnalysis:
     def snapshot(self) -> StreamSnapshot:
         """The stream as it stands."""
         judges = {track: followed.judge for track, followed in self._followed.items()}
-        state, reason = stream_state(judges.values())
+        state, reason = stream_state(judges.values(), self._outage)
         states = tuple((track, judge.state) for track, judge in judges.items())
         return StreamSnapshot(self.stream, self._session, self._pts, state, reason, self._tracks, states)
 

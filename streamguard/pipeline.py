@@ -11,8 +11,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 
 import cv2
@@ -20,14 +20,15 @@ import cv2
 from streamguard.analysis import AnalysisSettings, StreamAnalysis, StreamSnapshot, TrackOutcome
 from streamguard.config import Config
 from streamguard.decision.calibration import OperatingPoint, operating_point, temperature
-from streamguard.delivery.events import EngineRef, Event, EventContext, EventFactory, TrackRef, run_name
-from streamguard.errors import EngineForeign, InputError, StreamGuardError, UsageError
-from streamguard.frames import Frame
+from streamguard.delivery.events import EngineRef, Event, EventContext, EventFactory, StreamKind, TrackRef, run_name
+from streamguard.errors import EngineForeign, UsageError
+from streamguard.frames import State
 from streamguard.inference.backend import Backend, create_backend
 from streamguard.inference.engines import Engine, carrier, load_engine
 from streamguard.ingest.connection import Source
-from streamguard.ingest.mailbox import Crossing, Mailbox, SessionEnded, SessionStarted
+from streamguard.ingest.mailbox import Crossing, Mailbox, Outage, SessionEnded, SessionStarted
 from streamguard.metrics import Metrics
+from streamguard.readers import FileReader, Intake, LiveReader, Reader
 from streamguard.stage import InferenceStage, Models, StageListener, StreamEvent
 from streamguard.vision.classifier import FaceInput
 from streamguard.vision.detector import FaceDecoder
@@ -35,6 +36,7 @@ from streamguard.vision.sampler import Sampler
 
 log = logging.getLogger(__name__)
 
+REMOVED = "removed"
 FILE_BOUND = 4
 """Due frames of a file that may wait: enough to keep the models busy while the decoder decodes."""
 
@@ -92,7 +94,8 @@ def assemble(config: Config, inbox: SimpleQueue[object]) -> Chain:
         classifier=classify,
         calibration=temperature(classifier.manifest, carrier(classify.variant)),
     )
-    settings = AnalysisSettings(face, point, config.tracking, config.quality, config.sampling, config.decision)
+    sampling = replace(config.sampling, highest_hz=float(classifier.manifest["rate"]["highest_hz"]))
+    settings = AnalysisSettings(face, point, config.tracking, config.quality, sampling, config.decision)
     engines = ((detector, detect), (classifier, classify))
     refs = tuple(EngineRef(engine.name, engine.sha256, backend.variant) for engine, backend in engines)
     context = EventContext(config.node, run_name(time.time()), point.name, point.threshold, refs)
@@ -171,20 +174,22 @@ class Guard(StageListener):
         with self._changed:
             if source.name in self._streams:
                 raise UsageError(f"stream '{source.name}' is being watched already. Give the second one another name.")
+            analysis = StreamAnalysis(source.name, self._chain.settings, self.metrics, keep=not source.live)
             mailbox = Mailbox(1, "newest") if source.live else Mailbox(FILE_BOUND, "wait")
-            stream = _Stream(source, Crossing(mailbox, self._stage.wake), self)
-            self._streams[source.name] = stream
-        analysis = StreamAnalysis(source.name, self._chain.settings, self.metrics, keep=not source.live)
-        self._stage.add(analysis, stream.crossing)
-        stream.start()
+            crossing = Crossing(mailbox, self._stage.wake)
+            intake = Intake(source.name, crossing, self.metrics, Sampler(self._chain.settings.sampler))
+            reader = LiveReader(source, intake) if source.live else FileReader(source, intake)
+            self._streams[source.name] = _Stream(reader, analysis.snapshot())
+        self._stage.add(analysis, crossing)
+        reader.start()
 
     def remove(self, name: str) -> None:
         """Stop watching a stream: its tracks end, its segments close. Unknown names are ignored."""
         with self._changed:
             stream = self._streams.get(name)
         if stream is not None:
-            stream.stop()
-            self._stage.remove(name, "removed")
+            stream.reader.stop()
+            self._stage.remove(name, REMOVED)
 
     def snapshot(self, name: str) -> StreamSnapshot | None:
         """A stream as it stands, or None."""
@@ -206,7 +211,7 @@ class Guard(StageListener):
         """End every stream after its frame at hand, close what is open, free the models."""
         with self._changed:
             for stream in self._streams.values():
-                stream.stop()
+                stream.reader.stop()
             self._changed.wait_for(lambda: not self._streams, 10.0)
         self._running = False
         self._stage.stop()
@@ -227,6 +232,11 @@ class Guard(StageListener):
         if isinstance(what, SessionEnded):
             self._on_event(self._events.stream("down", name, what.session, at=time.time(), reason=what.reason))
             return
+        if isinstance(what, Outage):
+            kind: StreamKind = "up" if what.reason is None else "degraded"
+            session = self._streams[name].snapshot.session
+            self._on_event(self._events.stream(kind, name, session, at=time.time(), reason=what.reason))
+            return
         change, timeline = what.change, what.timeline
         if change.kind == "state":
             of = TrackRef(name, what.session, what.track)
@@ -244,81 +254,28 @@ class Guard(StageListener):
         elif change.segment is not None:
             self._on_event(self._events.segment(change.kind, change.segment, change.pts, timeline, what.sighting))
 
-    def analysed(self, frame: Frame, snapshot: StreamSnapshot) -> None:
-        stream = self._streams[frame.stream]
+    def standing(self, snapshot: StreamSnapshot) -> None:
+        name, stream = snapshot.stream, self._streams[snapshot.stream]
         before, stream.snapshot = stream.snapshot, snapshot
-        state = snapshot.state
-        if before is None or before.state is not state:
-            for known in type(state):
-                self.metrics.stream_state.labels(frame.stream, known.value).set(known is state)
+        if before.state is not snapshot.state or snapshot.session != before.session:
+            for state in State:
+                self.metrics.stream_state.labels(name, state.value).set(snapshot.state is state)
 
     def ended(self, analysis: StreamAnalysis, ended: SessionEnded) -> None:
-        stream = self._streams[analysis.stream]
-        self.metrics.forget_stream(analysis.stream)
-        self._on_end(StreamReport(analysis.stream, stream.frames, tuple(analysis.outcomes), stream.still, stream.error))
+        name = analysis.stream
+        reader = self._streams[name].reader
+        self.metrics.forget_stream(name)
+        self._on_end(StreamReport(name, reader.frames, tuple(analysis.outcomes), reader.still, reader.error))
         with self._changed:
-            del self._streams[analysis.stream]
-            if stream.error is not None:
-                self._failures[analysis.stream] = stream.error
+            del self._streams[name]
+            if reader.error is not None and ended.reason != REMOVED:
+                self._failures[name] = reader.error
             self._changed.notify_all()
 
 
+@dataclass(slots=True)
 class _Stream:
-    """A source with its decoder thread."""
+    """A stream that is being watched: its decoder side, and how it stands."""
 
-    def __init__(self, source: Source, crossing: Crossing, guard: Guard) -> None:
-        self.source = source
-        self.crossing = crossing
-        self.snapshot: StreamSnapshot | None = None
-        self.frames = 0
-        self.still = False
-        self.error: str | None = None
-        self._metrics = guard.metrics
-        self._sampler = Sampler(guard.config.sampling)
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"decoder-{source.name}", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ask the decoder to end after the frame at hand."""
-        self._stopped.set()
-        self.crossing.close()
-
-    def _run(self) -> None:
-        reason = "end of stream"
-        try:
-            self._session(1)
-        except InputError as error:
-            self.error = reason = str(error)
-            log.error("%s", error)
-        except StreamGuardError as error:
-            self.error = reason = str(error)
-            log.error("stream '%s': %s", self.source.name, error)
-        self._metrics.stream_up.labels(self.source.name).set(0)
-        self.crossing.mark(SessionEnded(1, "stopped" if self._stopped.is_set() else reason, final=True))
-
-    def _session(self, session: int) -> None:
-        with self.source.open(session) as connection:
-            self.still = connection.info.still
-            self.crossing.mark(SessionStarted(session, connection.info))
-            self._metrics.stream_up.labels(self.source.name).set(1)
-            self._metrics.stream_width.labels(self.source.name).set(connection.info.width)
-            self._pump(connection)
-
-    def _pump(self, frames: Iterable[Frame]) -> None:
-        name = self.source.name
-        decoded = self._metrics.frames_decoded.labels(name)
-        last = self._metrics.stream_last_frame.labels(name)
-        for frame in frames:
-            decoded.inc()
-            last.set_to_current_time()
-            self.frames += 1
-            if frame.damaged:
-                self._metrics.frames_corrupt.labels(name).inc()
-            elif self._sampler.detect_due(frame.pts) and self.crossing.put(frame) is not None:
-                reason = "stopped" if self._stopped.is_set() else "overtaken"
-                self._metrics.frames_dropped.labels(name, reason).inc()
-            if self._stopped.is_set():
-                return
+    reader: Reader
+    snapshot: StreamSnapshot

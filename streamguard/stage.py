@@ -22,7 +22,7 @@ from streamguard.analysis import FaceCrop, StreamAnalysis, StreamSnapshot, Track
 from streamguard.decision.calibration import Temperature
 from streamguard.frames import U8, Frame
 from streamguard.inference.backend import Backend, Completion
-from streamguard.ingest.mailbox import Crossing, SessionEnded, SessionStarted, Waiting
+from streamguard.ingest.mailbox import Crossing, Mark, Outage, SessionEnded, SessionStarted, Waiting
 from streamguard.metrics import Metrics
 from streamguard.pixels import Letterbox
 from streamguard.vision.detector import FaceDecoder
@@ -43,20 +43,23 @@ class Models(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """What the stage tells its owner of a stream: a session mark or a track's change."""
+    """What the stage tells its owner of a stream: a mark or a track's change."""
 
     stream: str
-    what: SessionStarted | SessionEnded | TrackChange
+    what: Mark | TrackChange
 
 
 class StageListener:
     """What the owner of a stage hears, always in the inference thread. Override what you need."""
 
     def event(self, event: StreamEvent) -> None:
-        """A session mark or a track's change, in the order of the stream."""
+        """A mark or a track's change, in the order of the stream."""
 
-    def analysed(self, frame: Frame, snapshot: StreamSnapshot) -> None:
+    def analysed(self, frame: Frame) -> None:
         """All faces of a frame are judged."""
+
+    def standing(self, snapshot: StreamSnapshot) -> None:
+        """How a stream stands, after each analysed frame and each mark."""
 
     def ended(self, analysis: StreamAnalysis, ended: SessionEnded) -> None:
         """The stream gives no more frames; its analysis holds the outcomes."""
@@ -176,15 +179,17 @@ class InferenceStage:
                 return
             self._mark(lane, item)
 
-    def _mark(self, lane: _Lane, mark: SessionStarted | SessionEnded) -> None:
+    def _mark(self, lane: _Lane, mark: Mark) -> None:
         analysis = lane.analysis
         if isinstance(mark, SessionStarted):
             analysis.begin(mark)
-            self._tell(analysis.stream, mark)
-            return
-        self._changes(analysis, analysis.end(mark.reason))
+        elif isinstance(mark, Outage):
+            analysis.outage(mark.reason)
+        else:
+            self._changes(analysis, analysis.end(mark.reason))
         self._tell(analysis.stream, mark)
-        if mark.final:
+        self._listener.standing(analysis.snapshot())
+        if isinstance(mark, SessionEnded) and mark.final:
             self._lanes.remove(lane)
             self._listener.ended(analysis, mark)
 
@@ -261,7 +266,8 @@ class InferenceStage:
         if scores:
             self._metrics.frame_to_score.observe(time.monotonic() - job.waiting.since)
         lane.busy = None
-        self._listener.analysed(frame, lane.analysis.snapshot())
+        self._listener.analysed(frame)
+        self._listener.standing(lane.analysis.snapshot())
 
     def _lost(self, job: _Job, done: Completion) -> None:
         self._error(job, "detect", done)
@@ -277,5 +283,5 @@ class InferenceStage:
         for change in changes:
             self._tell(analysis.stream, change)
 
-    def _tell(self, stream: str, what: SessionStarted | SessionEnded | TrackChange) -> None:
+    def _tell(self, stream: str, what: Mark | TrackChange) -> None:
         self._listener.event(StreamEvent(stream, what))

@@ -90,7 +90,7 @@ class Bench(StageListener):
     def event(self, event):
         self.events.append(event)
 
-    def analysed(self, frame, snapshot):
+    def analysed(self, frame):
         self.frames.append((frame.stream, frame.index))
 
     def ended(self, analysis, ended):

@@ -1,7 +1,7 @@
 """The crossing between a decoder thread and the inference thread, one a stream.
 
 :class:`Mailbox` is the policy, pure: a live stream keeps its newest frame and gives up the older one, a
-file waits. Session marks are never dropped and keep their place among the frames. :class:`Crossing` is the
+file waits. Marks are never dropped and keep their place among the frames. :class:`Crossing` is the
 lock round it.
 """
 
@@ -37,6 +37,13 @@ class SessionEnded:
     final: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """Frames come that can't be judged, for ``reason``; None: they can again."""
+
+    reason: str | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Waiting:
     """A frame in the mailbox; ``since`` on the monotonic clock, in seconds."""
@@ -45,7 +52,8 @@ class Waiting:
     since: float
 
 
-Item = Waiting | SessionStarted | SessionEnded
+Mark = SessionStarted | SessionEnded | Outage
+Item = Waiting | Mark
 
 
 class Mailbox:
@@ -77,8 +85,8 @@ class Mailbox:
         self._frames += 1
         return dropped
 
-    def mark(self, mark: SessionStarted | SessionEnded) -> None:
-        """Put a session mark in, behind the frames that wait."""
+    def mark(self, mark: Mark) -> None:
+        """Put a mark in, behind the frames that wait."""
         self._items.append(mark)
 
     def take(self) -> Item | None:
@@ -108,6 +116,11 @@ class Crossing:
         self._room = threading.Condition()
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """:meth:`close` was called."""
+        return self._closed
+
     def put(self, frame: Frame) -> Waiting | None:
         """Hand a frame over; waits for room where the policy is ``wait``. Returns what was dropped for it.
 
@@ -122,8 +135,8 @@ class Crossing:
         self._notify()
         return dropped
 
-    def mark(self, mark: SessionStarted | SessionEnded) -> None:
-        """Hand a session mark over."""
+    def mark(self, mark: Mark) -> None:
+        """Hand a mark over."""
         with self._room:
             self._mailbox.mark(mark)
         self._notify()

@@ -1,0 +1,211 @@
+"""The decoder side of a stream: frames from a source into its crossing, with every loss counted.
+
+:class:`FileReader` reads a source once, in a thread of its own, and waits where the mailbox is full.
+:class:`LiveReader` keeps a live source open through :class:`~streamguard.ingest.live.LiveFeed` and never waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Final, Protocol
+
+from streamguard.errors import StreamGuardError
+from streamguard.frames import Frame
+from streamguard.ingest.connection import Connection, Source
+from streamguard.ingest.live import FeedSettings, LiveFeed
+from streamguard.ingest.mailbox import Crossing, Outage, SessionEnded, SessionStarted
+from streamguard.ingest.reconnect import Reason
+from streamguard.metrics import Metrics
+from streamguard.vision.sampler import Sampler
+
+log = logging.getLogger(__name__)
+
+FROZEN: Final = "frozen picture"
+DAMAGED: Final = "damaged frames"
+_DAMAGED_FOR: Final = 2.0  # seconds without a sound frame, after which no score is recent any more
+
+
+class Reader(Protocol):
+    """What the owner of a stream does with its decoder side."""
+
+    @property
+    def frames(self) -> int:
+        """Frames decoded so far."""
+
+    @property
+    def still(self) -> bool:
+        """The source is one picture."""
+
+    @property
+    def error(self) -> str | None:
+        """Why the stream counts as failed, once it has ended."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None:
+        """Ask the reader to end; its last mark comes soon."""
+
+
+class Intake:
+    """One stream's frames on their way into the crossing: counted, sampled, dropped by name."""
+
+    def __init__(self, stream: str, crossing: Crossing, metrics: Metrics, sampler: Sampler) -> None:
+        self.stream = stream
+        self.crossing = crossing
+        self.metrics = metrics
+        self.frames = 0
+        self._sampler = sampler
+        self._decoded = metrics.frames_decoded.labels(stream)
+        self._received = metrics.stream_received.labels(stream)
+        self._bytes = 0
+        self._sound_at = 0.0
+        self._outage: str | None = None
+
+    def opened(self, session: int, connection: Connection) -> None:
+        """A session delivers."""
+        self._sound_at, self._outage, self._bytes = 0.0, None, 0
+        self.metrics.stream_up.labels(self.stream).set(1)
+        self.metrics.stream_width.labels(self.stream).set(connection.info.width)
+        self.crossing.mark(SessionStarted(session, connection.info))
+
+    def frame(self, frame: Frame, connection: Connection) -> None:
+        """A frame was decoded."""
+        self.frames += 1
+        self._decoded.inc()
+        received = connection.received_bytes
+        self._received.inc(8 * (received - self._bytes))
+        self._bytes = received
+        if frame.damaged:
+            self.metrics.frames_corrupt.labels(self.stream).inc()
+            if frame.pts - self._sound_at > _DAMAGED_FOR and self._outage is None:
+                self.outage(DAMAGED)
+            return
+        self._sound_at = frame.pts
+        if self._outage == DAMAGED:
+            self.outage(None)
+        if not self._sampler.detect_due(frame.pts):
+            return
+        self.metrics.stream_last_frame.labels(self.stream).set_to_current_time()
+        if connection.clock_offset is not None:
+            self.metrics.stream_clock_offset.labels(self.stream).set(connection.clock_offset)
+        if self._outage is not None:
+            self._drop("frozen")
+        elif self.crossing.put(frame) is not None:
+            self._drop("stopped" if self.crossing.closed else "overtaken")
+
+    def outage(self, reason: str | None) -> None:
+        """Frames come, but can't be judged, for ``reason``; None: they can again."""
+        self._outage = reason
+        self.crossing.mark(Outage(reason))
+
+    def ended(self, session: int, reason: str, *, final: bool) -> None:
+        """No frame of the session follows."""
+        self.metrics.stream_up.labels(self.stream).set(0)
+        self.crossing.mark(SessionEnded(session, reason, final))
+
+    def _drop(self, reason: str) -> None:
+        self.metrics.frames_dropped.labels(self.stream, reason).inc()
+
+
+class FileReader:
+    """Reads a source that ends, once."""
+
+    def __init__(self, source: Source, intake: Intake) -> None:
+        self.still = False
+        self.error: str | None = None
+        self._source = source
+        self._intake = intake
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"decoder-{source.name}", daemon=True)
+
+    @property
+    def frames(self) -> int:
+        return self._intake.frames
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._intake.crossing.close()
+
+    def _run(self) -> None:
+        reason = "end of stream"
+        try:
+            self._read()
+        except StreamGuardError as error:
+            self.error = reason = str(error)
+            log.error("%s", error)
+        self._intake.ended(1, "stopped" if self._stopped.is_set() else reason, final=True)
+
+    def _read(self) -> None:
+        with self._source.open(1) as connection:
+            self.still = connection.info.still
+            self._intake.opened(1, connection)
+            for frame in connection:
+                self._intake.frame(frame, connection)
+                if self._stopped.is_set():
+                    return
+
+
+class LiveReader:
+    """Keeps a live source open until it is stopped; a :class:`~streamguard.ingest.live.FeedListener`."""
+
+    still = False
+
+    def __init__(self, source: Source, intake: Intake, settings: FeedSettings | None = None) -> None:
+        self._source = source
+        self._intake = intake
+        self._feed = LiveFeed(source, self, settings=settings)
+        self._connection: Connection | None = None
+        self._session = 0
+        self._down = False  # the outage under way has been told
+        self._words = "it has not answered yet"
+        self._thread = threading.Thread(target=self._run, name=f"feed-{source.name}", daemon=True)
+
+    @property
+    def frames(self) -> int:
+        return self._intake.frames
+
+    @property
+    def error(self) -> str | None:
+        """A live source that is down is tried again; one that never gave a frame has failed."""
+        return None if self.frames else f"'{self._source.uri}' gave no frame: {self._words}."
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._feed.stop()
+        self._intake.crossing.close()
+
+    def _run(self) -> None:
+        self._feed.run()
+        self._intake.ended(self._session, "stopped", final=True)
+
+    # What the feed tells.
+
+    def opened(self, session: int, connection: Connection) -> None:
+        self._session, self._connection, self._down = session, connection, False
+        self._intake.opened(session, connection)
+
+    def frame(self, frame: Frame) -> None:
+        assert self._connection is not None
+        self._intake.frame(frame, self._connection)
+
+    def degraded(self, session: int, frozen: bool) -> None:
+        log.warning("stream '%s': the picture %s", self._source.name, "is frozen" if frozen else "moves again")
+        self._intake.outage(FROZEN if frozen else None)
+
+    def closed(self, session: int, reason: Reason, words: str) -> None:
+        self._down = True
+        self._intake.ended(session, f"no frames: {words}", final=False)
+
+    def retrying(self, reason: Reason, words: str, delay: float) -> None:
+        self._words = words
+        self._intake.metrics.stream_reconnects.labels(self._source.name, reason).inc()
+        log.warning("stream '%s': %s; next attempt in %.1f s", self._source.name, words, delay)
+        if not self._down:
+            self._down = True
+            self._intake.ended(self._session, f"no frames: {words}", final=False)
