@@ -26,6 +26,7 @@ from streamguard.frames import State
 from streamguard.inference.backend import Backend, create_backend
 from streamguard.inference.engines import Engine, carrier, load_engine
 from streamguard.ingest.connection import Source
+from streamguard.ingest.live import FeedSettings
 from streamguard.ingest.mailbox import Crossing, Mailbox, Outage, SessionEnded, SessionStarted
 from streamguard.metrics import Metrics
 from streamguard.readers import FileReader, Intake, LiveReader, Reader
@@ -114,7 +115,8 @@ class Guard(StageListener):
     >>> guard.add(open_source("demo:?duration=20"))          # doctest: +SKIP
     >>> guard.run()                                          # doctest: +SKIP
 
-    ``on_event`` and ``on_end`` are called in the inference thread: they must be quick.
+    ``on_event`` and ``on_end`` are called in the inference thread: they must be quick. ``feed`` sets how live sources
+    are watched and tried again.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class Guard(StageListener):
         metrics: Metrics | None = None,
         on_event: OnEvent | None = None,
         on_end: Callable[[StreamReport], None] | None = None,
+        feed: FeedSettings | None = None,
     ) -> None:
         # Streams are the parallelism: OpenCV's own threads would only fight the decoders for the cores.
         cv2.setNumThreads(1)
@@ -135,6 +138,7 @@ class Guard(StageListener):
         self._events = EventFactory(chain.context)
         self._on_event = on_event or (lambda event: None)
         self._on_end = on_end or (lambda report: None)
+        self._feed = feed or FeedSettings()
         self._streams: dict[str, _Stream] = {}
         self._failures: dict[str, str] = {}
         self._changed = threading.Condition()
@@ -178,7 +182,7 @@ class Guard(StageListener):
             mailbox = Mailbox(1, "newest") if source.live else Mailbox(FILE_BOUND, "wait")
             crossing = Crossing(mailbox, self._stage.wake)
             intake = Intake(source.name, crossing, self.metrics, Sampler(self._chain.settings.sampler))
-            reader = LiveReader(source, intake) if source.live else FileReader(source, intake)
+            reader = LiveReader(source, intake, self._feed) if source.live else FileReader(source, intake)
             self._streams[source.name] = _Stream(reader, analysis.snapshot())
         self._stage.add(analysis, crossing)
         reader.start()

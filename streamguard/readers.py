@@ -154,7 +154,7 @@ class LiveReader:
 
     still = False
 
-    def __init__(self, source: Source, intake: Intake, settings: FeedSettings | None = None) -> None:
+    def __init__(self, source: Source, intake: Intake, settings: FeedSettings) -> None:
         self._source = source
         self._intake = intake
         self._feed = LiveFeed(source, self, settings=settings)
