@@ -123,7 +123,7 @@ class RtspServer:
 
 
 def write_clip(path: Path, frames: Iterable[U8], *, fps: int = 25, gop: int = 25) -> Path:
-    """Encode (H, W, 3) uint8 RGB frames as H.264 access units; a change of size among them is a change in the stream."""
+    """Encode (H, W, 3) uint8 RGB frames as H.264 access units; their size may change on the way."""
     with path.open("wb") as out:
         encoder: av.VideoCodecContext | None = None
         for rgb in frames:
@@ -151,7 +151,8 @@ def _encoder(width: int, height: int, fps: int, gop: int) -> av.VideoCodecContex
     assert isinstance(encoder, av.VideoCodecContext)
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.framerate = fps
-    encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "threads": "1", "g": str(gop), "profile": "baseline"}
+    quick = {"preset": "ultrafast", "tune": "zerolatency", "threads": "1"}
+    encoder.options = quick | {"g": str(gop), "profile": "baseline"}
     return encoder
 
 

@@ -95,6 +95,7 @@ class Gaps:
     """
 
     _REMEMBERED: Final = 16
+    _NEEDED: Final = 4
 
     def __init__(self) -> None:
         self._last: float | None = None
@@ -107,9 +108,10 @@ class Gaps:
             return False
         interval = seconds - last
         missing = False
-        if len(self._intervals) == self._REMEMBERED:
-            usual = sorted(self._intervals)[self._REMEMBERED // 2]
-            regular = sum(abs(i - usual) < 0.25 * usual for i in self._intervals) >= 0.8 * self._REMEMBERED
+        known = len(self._intervals)
+        if known >= self._NEEDED:
+            usual = sorted(self._intervals)[known // 2]
+            regular = sum(abs(i - usual) < 0.25 * usual for i in self._intervals) >= 0.75 * known
             missing = regular and interval > 1.6 * usual
         self._intervals.append(interval)
         return missing

@@ -9,8 +9,10 @@ Says "ready" when it listens. tests/rtsp_server.py is what starts it.
 
 import argparse
 import struct
+import sys
 import threading
 import time
+from pathlib import Path
 
 import gi
 
@@ -20,11 +22,12 @@ gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstApp, GstRtsp, GstRtspServer  # noqa: E402, F401
 
+STARTED = time.monotonic()
 BLOCK, BITS = 8, 24  # of the stamp, as in tests/media.py
 
 
 def units_of(path):
-    data = open(path, "rb").read()
+    data = Path(path).read_bytes()
     units, at = [], 0
     while at < len(data):
         (size,) = struct.unpack_from(">I", data, at)
@@ -41,16 +44,17 @@ def stamped(picture, width, number):
     return bytes(picture)
 
 
-def clip_frames(path):
+def clip_frames(path, fps):
+    """The clip runs on while nobody watches, as the world before a camera does."""
     units = units_of(path)
-    index = 0
+    index = round((time.monotonic() - STARTED) * fps)
     while True:
         yield units[index % len(units)]
         index += 1
 
 
 def clock_frames(path, width, height):
-    data = open(path, "rb").read()
+    data = Path(path).read_bytes()
     size = width * height * 3 // 2
     pictures = [bytearray(data[i : i + size]) for i in range(0, len(data), size)]
     index = 0
@@ -124,17 +128,16 @@ def main():
 
     def configure(_factory, media):
         source = media.get_element().get_by_name("src")
-        if options.raw:
-            frames = clock_frames(options.raw, options.width, options.height)
-        else:
-            frames = clip_frames(options.clip)
+        clock = options.raw and clock_frames(options.raw, options.width, options.height)
+        frames = clock or clip_frames(options.clip, options.fps)
         threading.Thread(target=feed, args=(source, frames, options.fps), daemon=True).start()
 
     factory.connect("media-configure", configure)
     server.get_mount_points().add_factory("/live", factory)
     if not server.attach(None):
         raise SystemExit(f"port {options.port} is taken")
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     GLib.MainLoop().run()
 
 
