@@ -91,7 +91,7 @@ def run_bench(config: Config, progress: Progress = lambda text: None) -> dict[st
             progress(f"pipeline, {streams} streams")
             rows.append(_pipeline(clip, config, streams, terms))
     return {
-        "machine": f"{_cpu()}, {usable_cores()} cores",
+        "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
         "engines": {engine.name: engine.sha256[:16] for engine in (detector, classifier)},
         "decode_fps": round(decode_fps, 1),
@@ -232,8 +232,12 @@ def _pipeline(clip: Path, config: Config, streams: int, terms: Terms) -> dict[st
     }
 
 
+def machine() -> str:
+    """Processor and usable cores, as every report names them."""
+    return f"{_cpu()}, {usable_cores()} cores"
+
+
 def _cpu() -> str:
-    """The processor's name, from the kernel where it tells."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8").splitlines():

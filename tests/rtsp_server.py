@@ -24,10 +24,7 @@ import pytest
 from streamguard.frames import U8
 
 PYTHON = "/usr/bin/python3"
-DEBIAN_PACKAGES = (
-    "python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base"
-    " gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly"
-)
+DEBIAN_PACKAGES = " ".join((Path(__file__).parent / "servers" / "debian.txt").read_text().split())
 _SCRIPT = Path(__file__).parent / "servers" / "rtsp.py"
 
 
