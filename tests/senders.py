@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import av
+import cv2
 
 from tests.media import pattern
 
@@ -42,6 +44,39 @@ def sending(
     finally:
         over.set()
         thread.join()
+
+
+@contextmanager
+def jpeg_camera(fps: float) -> Iterator[str]:
+    """A camera that sends stamped JPEGs over HTTP, as many cheap ones do; the address of its stream."""
+    over = threading.Event()
+
+    class Camera(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            with suppress(OSError):  # the viewer left
+                for index in itertools.count():
+                    if over.wait(1 / fps):
+                        return
+                    data = cv2.imencode(".jpg", pattern(index, 640, 360))[1].tobytes()
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                    self.wfile.write(head.encode() + data + b"\r\n")
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/video"
+    finally:
+        over.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @contextmanager

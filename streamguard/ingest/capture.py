@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from streamguard.frames import Clock
 
 BELIEVED = 5.0
 """Seconds; a sender's clock that is further off than this is shown, and not used."""
+
+_JUMPED: Final = 2.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,8 @@ class Pacer:
     """Spreads pictures that come in bursts (the segments of HLS) over the time they are of.
 
     ``speed`` a little over 1 drains what has piled up: in the end the pictures of a burst are shown just before the
-    next one comes. A late picture is due at once, and those after it count from there.
+    next one comes. A picture that is late, or over two seconds early (timestamps jumped), is due at once, and those
+    after it count from there.
 
     >>> pacer = Pacer(speed=1.0)
     >>> [pacer.wait(pts, now) for pts, now in ((0.0, 50.0), (0.5, 50.0), (1.0, 50.5), (1.5, 55.0), (2.0, 55.0))]
@@ -74,6 +78,7 @@ class Pacer:
     def wait(self, pts: float, now: float) -> float:
         """Seconds until the picture of that stream time is due."""
         due = now if self._last is None else self._last[1] + (pts - self._last[0]) / self._speed
-        due = max(due, now)
+        if not now <= due <= now + _JUMPED:
+            due = now
         self._last = (pts, due)
         return due - now

@@ -160,7 +160,7 @@ class _Attempt:
         try:
             self.over = self._read()
         except (SourceLost, InputError) as error:
-            self.over = Over(_reason_of(error), str(error))
+            self.over = Over(_reason_of(error), str(error).removesuffix("."))
         finally:
             self.done.set()
 

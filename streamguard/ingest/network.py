@@ -39,6 +39,7 @@ from streamguard.pixels import LARGEST, check_size, picture_of
 _WALL_CLOCK: Final = struct.Struct("<q")  # AVProducerReferenceTime: microseconds since the Unix epoch come first
 _HTTP: Final = "http,https,tcp,tls,crypto,data"  # a playlist must not make this machine read its own files
 _ENDLESS: Final = frozenset({".ts", ".mjpeg", ".mjpg", ".flv"})  # what cameras and encoders send for ever
+_UNTIMED: Final = frozenset({"mpjpeg", "mjpeg"})  # JPEGs one after the other: FFmpeg makes timestamps up
 _DRAIN: Final = 1.05  # speed at which the segments of HLS are shown: the distance to the live edge shrinks
 
 
@@ -142,7 +143,8 @@ class LiveConnection(PacketReader):
         self._clock = CaptureClock(self._fps)
         context = self._video.codec_context
         duration = container.duration / 1e6 if container.duration else None  # RTMP says 0
-        self._pacer = Pacer(_DRAIN if duration is None else 1.0) if bursts else None
+        self._untimed = container.format.name in _UNTIMED
+        self._pacer = Pacer(_DRAIN if duration is None else 1.0) if bursts and not self._untimed else None
         self.info = StreamInfo(
             context.width, context.height, self._fps, context.name, duration, bool(container.streams.audio)
         )
@@ -212,8 +214,8 @@ class LiveConnection(PacketReader):
                 f"'{self._what}' changed from {self.info.width}x{self.info.height} pixels to"
                 f" {picture.width}x{picture.height}."
             )
-        pts = self._time.at(frame.time)
-        if self._gaps.missing(pts):
+        pts = self._time.at(time.monotonic() if self._untimed else frame.time)
+        if not self._untimed and self._gaps.missing(pts):
             self._damage.lost()
         damaged = self._damage.judge(pts, corrupt=frame.is_corrupt, keyframe=frame.key_frame)
         taken = self._clock.capture(frame.time, arrival)

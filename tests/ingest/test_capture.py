@@ -70,6 +70,11 @@ def test_a_late_burst_is_shown_at_once_and_counts_from_there():
     assert shown(Pacer(1.0), late) == [10.0, 10.5, 13.0, 13.5]
 
 
+def test_timestamps_that_jump_are_not_waited_for():
+    jump = [(0.0, 10.0), (0.5, 10.0), (900.0, 10.5), (900.5, 10.5)]
+    assert shown(Pacer(1.0), jump) == [10.0, 10.5, 10.5, 11.0]
+
+
 def test_speed_drains_what_has_piled_up():
     piled = [(i / 10, 0.0) for i in range(101)]
     assert shown(Pacer(1.25), piled)[-1] == pytest.approx(8.0)

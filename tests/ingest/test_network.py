@@ -13,7 +13,7 @@ from streamguard.ingest.network import LiveSource, RemoteFile, kind_of, public
 from streamguard.ingest.source import open_source
 from tests.media import patterns, read_stamp, write_video
 from tests.rtsp_server import free_port
-from tests.senders import sending, web_server
+from tests.senders import jpeg_camera, sending, web_server
 from tests.watching import watching
 
 SHORT = SourceOptions(open_timeout=1.0, read_timeout=1.0)
@@ -70,6 +70,16 @@ def test_a_transport_stream_over_http_is_live(tmp_path):
     with web_server(tmp_path) as address, watching(open_source(f"{address}/camera.ts")) as seen:
         seen.until_frames(20)
     assert open_source(f"{address}/camera.ts").live
+
+
+def test_a_camera_that_sends_jpegs_counts_time_by_arrival():
+    """FFmpeg takes such streams for 25 frames a second, whatever they are."""
+    with jpeg_camera(fps=8) as address, watching(open_source(address)) as seen:
+        seen.until_frames(12)
+    assert in_order(seen.stamps(1))
+    frames = [frame for _, _, frame in seen.frames]
+    assert frames[-1].pts - frames[0].pts >= (len(frames) - 2) / 8
+    assert not any(f.damaged for f in frames)
 
 
 def test_a_file_on_a_web_server_is_read_to_its_end(tmp_path):

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from streamguard.errors import SourceDenied
+from streamguard.ingest import network
 from streamguard.ingest.connection import SourceOptions
 from streamguard.ingest.live import FeedSettings
 from streamguard.ingest.mailbox import Crossing, Mailbox
@@ -66,6 +67,21 @@ def test_udp_when_asked_for(server):
     with watching(open_source(server.url, options=SourceOptions(transport="udp"))) as seen:
         seen.until_frames(50)
     assert looped(seen.stamps(1))
+
+
+def test_a_server_that_does_not_describe_its_picture_is_probed(server, monkeypatch):
+    described = network._has_size
+    tries = []
+
+    def nothing_known_at_first(container):
+        tries.append(described(container))
+        return len(tries) > 1
+
+    monkeypatch.setattr(network, "_has_size", nothing_known_at_first)
+    with open_source(server.url).open(1) as connection:
+        frames = list(itertools.islice(connection, 5))
+    assert tries == [True]
+    assert (connection.info.width, len(frames)) == (640, 5)
 
 
 def test_kill_and_restart_beside_a_neighbour(server, clip):
