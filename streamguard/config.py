@@ -88,6 +88,8 @@ class StreamConfig(Settings):
     """Its name in events, metrics and URLs: 1 to 64 of A-Z a-z 0-9 . _ - with no dot in front; unique."""
     uri: Annotated[str, Field(min_length=1, repr=False)]
     """Where it comes from: a file, or a URI that `streamguard watch` takes. `${NAME}` is that environment variable."""
+    transport: Literal["tcp", "udp"] = "tcp"
+    """How RTSP media travel."""
 
 
 class EngineChoice(Settings):

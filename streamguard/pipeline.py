@@ -188,12 +188,17 @@ class Guard(StageListener):
         reader.start()
 
     def remove(self, name: str) -> None:
-        """Stop watching a stream: its tracks end, its segments close. Unknown names are ignored."""
+        """Stop watching a stream: its tracks end, its segments close. Returns when it is gone, and its name free.
+
+        Unknown names are ignored. Not to be called from ``on_event`` or ``on_end``.
+        """
         with self._changed:
             stream = self._streams.get(name)
         if stream is not None:
             stream.reader.stop()
             self._stage.remove(name, REMOVED)
+            with self._changed:
+                self._changed.wait_for(lambda: self._streams.get(name) is not stream, 10.0)
 
     def snapshot(self, name: str) -> StreamSnapshot | None:
         """A stream as it stands, or None."""

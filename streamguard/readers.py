@@ -70,7 +70,9 @@ class Intake:
         self.crossing.mark(SessionStarted(session, connection.info))
 
     def frame(self, frame: Frame, connection: Connection) -> None:
-        """A frame was decoded."""
+        """A frame was decoded. One that comes after the stream was stopped is nobody's."""
+        if self.crossing.closed:
+            return
         self.frames += 1
         self._decoded.inc()
         received = connection.received_bytes
@@ -101,7 +103,8 @@ class Intake:
 
     def ended(self, session: int, reason: str, *, final: bool) -> None:
         """No frame of the session follows."""
-        self.metrics.stream_up.labels(self.stream).set(0)
+        if not self.crossing.closed:  # else the stream may be gone, and its gauges with it
+            self.metrics.stream_up.labels(self.stream).set(0)
         self.crossing.mark(SessionEnded(session, reason, final))
 
     def _drop(self, reason: str) -> None:

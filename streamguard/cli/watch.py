@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import math
 import re
@@ -19,6 +20,7 @@ from rich.console import Console
 from streamguard.cli import console
 from streamguard.cli.lines import clock, event_line
 from streamguard.cli.logs import leave_inputs_to_the_verb
+from streamguard.cli.reload import Reloader, reloaded_by_signal, source_of
 from streamguard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +30,13 @@ if TYPE_CHECKING:
     from streamguard.metrics import Metrics
     from streamguard.pipeline import Guard
     from streamguard.server.app import Server
+
+
+class Transport(enum.StrEnum):
+    """How RTSP media travel."""
+
+    TCP = "tcp"
+    UDP = "udp"
 
 
 def _finite(seconds: float | None) -> float | None:
@@ -48,6 +57,10 @@ DurationOption = Annotated[
     typer.Option("--duration", min=0.04, metavar="SECONDS", callback=_finite, help="Stop after this."),
 ]
 
+TransportOption = Annotated[
+    Transport, typer.Option("--transport", help="How the media of rtsp:// sources on the command line travel.")
+]
+
 _STDOUT: Final = "-"
 _NOWHERE: Final = "none"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
@@ -64,16 +77,17 @@ def watch(
     events: EventsOption = None,
     listen: ListenOption = None,
     duration: DurationOption = None,
+    transport: TransportOption = Transport.TCP,
 ) -> None:
     """Watch sources: say for each face when it shows signs of manipulation."""
     from streamguard.config import load_config
 
     settings = load_config(config)
-    found = _named(sources) if sources else _configured(settings)
+    found = _named(sources, transport) if sources else [source_of(stream) for stream in settings.streams]
     if not found:
         raise UsageError("There is nothing to watch. Name a SOURCE, or a --config with streams.")
     human = _human(events or settings.events)
-    whole = _run(settings, found, events or settings.events, listen, duration, human)
+    whole = _run(settings, found, events or settings.events, listen, duration, human, None if sources else config)
     raise typer.Exit(0 if whole else 1)
 
 
@@ -106,10 +120,11 @@ def demo(
     raise typer.Exit(0 if whole else 1)
 
 
-def _named(uris: Sequence[str]) -> list[Source]:
+def _named(uris: Sequence[str], transport: Transport = Transport.TCP) -> list[Source]:
     """Sources with names that can stand in a label, no two alike."""
-    from streamguard.ingest.source import open_source
+    from streamguard.ingest.source import SourceOptions, open_source
 
+    options = SourceOptions(transport=transport.value)
     taken: set[str] = set()
     sources = []
     for uri in uris:
@@ -119,14 +134,8 @@ def _named(uris: Sequence[str]) -> list[Source]:
             count += 1
             name = f"{base}-{count}"
         taken.add(name)
-        sources.append(open_source(uri, name=name))
+        sources.append(open_source(uri, name=name, options=options))
     return sources
-
-
-def _configured(settings: Config) -> list[Source]:
-    from streamguard.ingest.source import open_source
-
-    return [open_source(stream.uri, name=stream.name) for stream in settings.streams]
 
 
 def _human(events: str | None) -> Console:
@@ -141,8 +150,12 @@ def _run(
     listen: str | None,
     duration: float | None,
     human: Console,
+    reload: Path | None = None,
 ) -> bool:
-    """Assemble what a run needs, run it, take it down in the order that loses nothing. Whether nothing failed."""
+    """Assemble what a run needs, run it, take it down in the order that loses nothing. Whether nothing failed.
+
+    ``reload``: the file to read again on SIGHUP.
+    """
     from streamguard.delivery.courier import Courier
     from streamguard.metrics import Metrics
     from streamguard.pipeline import Guard
@@ -157,6 +170,7 @@ def _run(
         stack.enter_context(courier)
         guard = guarded.guard = Guard(settings, metrics=metrics, on_event=courier.take)
         stack.enter_context(_stopped_by_signals(guarded.stop))
+        stack.enter_context(reloaded_by_signal(None if reload is None else Reloader(reload, settings, guard)))
         if server is not None:
             human.print(f"Metrics and health: http://{server.address}/metrics /livez /readyz /startupz", style="dim")
         for source in sources:
