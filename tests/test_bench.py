@@ -1,0 +1,39 @@
+"""bench: the limit's arithmetic, and a whole small run. No time is asserted."""
+
+import pytest
+
+from streamguard import bench
+from streamguard.bench import Terms, run_bench
+from streamguard.config import Config
+
+TERMS = Terms(decode=2.0, prepare=0.2, detector=5.0, track=0.1, crop=0.1, classifier=2.0)
+
+
+def test_one_stream_is_limited_by_its_decoder():
+    assert TERMS.limit(streams=1, cores=16, every=5, classified=0.2) == pytest.approx(500)
+
+
+def test_many_streams_are_limited_by_the_cores():
+    whole = 2.0 + (0.2 + 5.0 + 0.1) / 5 + 0.2 * (0.1 + 2.0)
+    assert TERMS.limit(streams=8, cores=2, every=5, classified=0.2) == pytest.approx(2000 / whole)
+
+
+def test_more_faces_cost_more():
+    few, many = (TERMS.limit(8, 2, 5, classified) for classified in (0.2, 0.6))
+    assert many < few
+
+
+@pytest.mark.slow
+def test_the_report_has_every_key(monkeypatch):
+    monkeypatch.setattr(bench, "SECONDS", 2)
+    monkeypatch.setattr(bench, "ROUNDS", 1)
+    heard = []
+    report = run_bench(Config(), heard.append)
+    assert report.keys() >= {"machine", "date", "engines", "decode_fps", "detector_ms", "classifier_ms", "pipeline"}
+    assert [row["streams"] for row in report["pipeline"]] == [1, 4, 8]
+    for row in report["pipeline"]:
+        assert row.keys() == {"streams", "faces", "every", "fps", "limit_fps", "ratio"}
+        assert row["faces"] > 0.5, "the bench's clip shows one face"
+        assert row["ratio"] == pytest.approx(row["fps"] / row["limit_fps"], abs=0.01)
+    assert {"fp32", "int8"} <= report["detector_ms"].keys()
+    assert heard[-1] == "pipeline, 8 streams"
