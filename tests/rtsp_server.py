@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -32,6 +33,8 @@ _SCRIPT = Path(__file__).parent / "servers" / "rtsp.py"
 def missing() -> str | None:
     """Why no server can be started here; None when one can."""
     check = 'import gi; gi.require_version("GstRtspServer", "1.0"); gi.require_version("GstApp", "1.0")'
+    if shutil.which("ffmpeg") is None:
+        return f"no ffmpeg; needs Debian's {DEBIAN_PACKAGES}"
     try:
         done = subprocess.run([PYTHON, "-c", check], capture_output=True, text=True, check=False)
     except FileNotFoundError:

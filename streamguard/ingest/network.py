@@ -9,6 +9,7 @@ Error texts never contain FFmpeg's own: those quote the URL with its password.
 
 from __future__ import annotations
 
+import re
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,8 @@ from streamguard.pixels import LARGEST, check_size, picture_of
 _WALL_CLOCK: Final = struct.Struct("<q")  # AVProducerReferenceTime: microseconds since the Unix epoch come first
 _HTTP: Final = "http,https,tcp,tls,crypto,data"  # a playlist must not make this machine read its own files
 _ENDLESS: Final = frozenset({".ts", ".mjpeg", ".mjpg", ".flv"})  # what cameras and encoders send for ever
+_LOGIN: Final = re.compile(r"^(?P<scheme>[^:/]+://).*@", re.DOTALL)
+_IN_PATH: Final = re.compile(r"(?P<key>user(?:name)?|pass(?:word|wd)?|pwd)=[^&/_?]*", re.IGNORECASE)
 _UNTIMED: Final = frozenset({"mpjpeg", "mjpeg"})  # JPEGs one after the other: FFmpeg makes timestamps up
 _DRAIN: Final = 1.05  # speed at which the segments of HLS are shown: the distance to the live edge shrinks
 
@@ -260,8 +263,12 @@ def is_remote_file(uri: str) -> bool:
 
 
 def public(uri: str) -> str:
-    """The URI without what is secret in it: credentials, tokens, and the stream key of RTMP."""
-    hidden = redact(uri)
+    """The URI without what is secret in it: credentials, tokens, and the stream key of RTMP.
+
+    Passwords are often not escaped (``rtsp://bob:p@ss/1@cam``), and some cameras take them in the path: rather too
+    much is hidden than too little.
+    """
+    hidden = _IN_PATH.sub(r"\g<key>=***", redact(_LOGIN.sub(r"\g<scheme>***@", uri)))
     if hidden.lower().startswith("rtmp"):
         head, slash, _key = hidden.rpartition("/")
         return f"{head}{slash}***" if head.count("/") >= 3 else hidden

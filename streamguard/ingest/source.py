@@ -11,7 +11,7 @@ from streamguard.errors import SourceRefused
 from streamguard.ingest.connection import Connection, Source, SourceOptions, StreamInfo
 from streamguard.ingest.container import FileSource
 from streamguard.ingest.demo import DemoSource
-from streamguard.ingest.network import LiveSource, RemoteFile, is_remote_file
+from streamguard.ingest.network import LiveSource, RemoteFile, is_remote_file, public
 
 __all__ = ["Connection", "Source", "SourceOptions", "StreamInfo", "open_source"]
 
@@ -54,11 +54,11 @@ def open_source(uri: str, *, name: str | None = None, options: SourceOptions | N
             f"'{uri}': SRT is not decoded here. Run a bridge: {_BRIDGE}, and watch udp://127.0.0.1:5000."
         )
     known = ", ".join(f"{scheme}://" for scheme in sorted(_LIVE | {"file"}))
-    raise SourceRefused(f"'{uri}': unknown scheme '{scheme}://'. Known: a path, /dev/video0, demo:, {known}.")
+    raise SourceRefused(f"'{public(uri)}': unknown scheme '{scheme}://'. Known: a path, /dev/video0, demo:, {known}.")
 
 
 def _path_of(uri: str) -> Path:
     parts = urlsplit(uri)
     if parts.netloc not in ("", "localhost"):
-        raise SourceRefused(f"'{uri}' names a file on another machine. Mount it, and write file:///path.")
+        raise SourceRefused(f"'{public(uri)}' names a file on another machine. Mount it, and write file:///path.")
     return Path(unquote(parts.path))

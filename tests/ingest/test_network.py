@@ -148,6 +148,23 @@ def test_live_sources_are_named_without_their_secrets(uri, name, shown):
     assert open_source(uri, name="door").name == "door"
 
 
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("rtsp://bob:hunt@er2@cam/1", "rtsp://***@cam/1"),
+        ("rtsp://bob:hunt/er2@cam/1", "rtsp://***@cam/1"),
+        ("rtsp://bob:hunt er2@cam/1?user=bob", "rtsp://***@cam/1?user=***"),
+        ("rtsp://cam/user=bob_password=hunter2_channel=1.sdp", "rtsp://cam/user=***_password=***_channel=1.sdp"),
+        ("https://cam/a.m3u8?X-Amz-Signature=hunter2&x=1", "https://cam/a.m3u8?X-Amz-Signature=***&x=1"),
+    ],
+)
+def test_secrets_in_odd_places_are_hidden_too(uri, shown):
+    assert public(uri) == shown
+    source = open_source(uri)
+    assert "hunt" not in source.uri + source.name
+    assert "er2" not in source.uri + source.name
+
+
 def test_srt_is_refused_with_the_bridge_to_run():
     with pytest.raises(SourceRefused, match=re.escape("srt-live-transmit 'srt://HOST:PORT' udp://127.0.0.1:5000")):
         open_source("srt://host:9000")

@@ -36,11 +36,11 @@ def test_demo_is_a_source():
     assert isinstance(open_source("demo:?seed=3"), DemoSource)
 
 
-@pytest.mark.parametrize("uri", ["gopher://host/1", "ftp://bob:hunter2@host/a.mp4", "s3://bucket/a.mp4"])
+@pytest.mark.parametrize("uri", ["gopher://host/1", "ftp://bob:hun@ter2@host/a.mp4", "s3://bucket/a.mp4"])
 def test_unknown_schemes_are_refused_by_name(uri):
     with pytest.raises(SourceRefused, match=uri.split(":")[0]) as refused:
         open_source(uri)
-    assert "hunter2" not in str(refused.value)
+    assert "ter2" not in str(refused.value)
     assert refused.value.exit_code == 2
 
 
