@@ -28,7 +28,10 @@ from __future__ import annotations
 
 import re
 
-_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@]*@")
+# Up to the last @: passwords are often not escaped (rtsp://bob:p@ss/1@cam). Rather too much is hidden than too little.
+_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s'\"<>]*@")
+# Some cameras take credentials in the path: /user=admin_password=abc_channel=1
+_PATH_SECRET = re.compile(r"(?P<key>[/?&_](?:user(?:name)?|pass(?:word|wd)?|pwd))=[^&\s'\"/_?]*", re.IGNORECASE)
 _QUERY_SECRET = re.compile(
     r"(?P<key>[?&](?:[^=&\s]*(?:pass|pwd|token|secret|key|auth|sig|user)[^=&\s]*))=[^&\s'\"]*", re.IGNORECASE
 )
@@ -40,7 +43,8 @@ def redact(text: str) -> str:
     >>> redact("rtsp://bob:hunter2@cam/1?token=abc&x=1")
     'rtsp://***@cam/1?token=***&x=1'
     """
-    return _QUERY_SECRET.sub(r"\g<key>=***", _USERINFO.sub(r"\g<scheme>***@", text))
+    text = _USERINFO.sub(r"\g<scheme>***@", text)
+    return _PATH_SECRET.sub(r"\g<key>=***", _QUERY_SECRET.sub(r"\g<key>=***", text))
 
 
 class StreamGuardError(Exception):

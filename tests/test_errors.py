@@ -21,6 +21,8 @@ def all_errors():
         ("https://cam/live?token=abc&width=3", "https://cam/live?token=***&width=3"),
         ("https://cam/live?user=a&PASSWORD=b", "https://cam/live?user=***&PASSWORD=***"),
         ("https://cam/live?api_key=abc'", "https://cam/live?api_key=***'"),
+        ("'rtsp://bob:p@ss/1@cam/2' and 'rtsp://cam/3'", "'rtsp://***@cam/2' and 'rtsp://cam/3'"),
+        ("rtsp://cam/user=admin_password=abc_channel=1", "rtsp://cam/user=***_password=***_channel=1"),
         ("/videos/me@home.mp4", "/videos/me@home.mp4"),
         ("mail me@example.org", "mail me@example.org"),
     ],

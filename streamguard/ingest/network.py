@@ -41,7 +41,6 @@ _WALL_CLOCK: Final = struct.Struct("<q")  # AVProducerReferenceTime: microsecond
 _HTTP: Final = "http,https,tcp,tls,crypto,data"  # a playlist must not make this machine read its own files
 _ENDLESS: Final = frozenset({".ts", ".mjpeg", ".mjpg", ".flv"})  # what cameras and encoders send for ever
 _LOGIN: Final = re.compile(r"^(?P<scheme>[^:/]+://).*@", re.DOTALL)
-_IN_PATH: Final = re.compile(r"(?P<key>user(?:name)?|pass(?:word|wd)?|pwd)=[^&/_?]*", re.IGNORECASE)
 _UNTIMED: Final = frozenset({"mpjpeg", "mjpeg"})  # JPEGs one after the other: FFmpeg makes timestamps up
 _DRAIN: Final = 1.05  # speed at which the segments of HLS are shown: the distance to the live edge shrinks
 
@@ -265,10 +264,9 @@ def is_remote_file(uri: str) -> bool:
 def public(uri: str) -> str:
     """The URI without what is secret in it: credentials, tokens, and the stream key of RTMP.
 
-    Passwords are often not escaped (``rtsp://bob:p@ss/1@cam``), and some cameras take them in the path: rather too
-    much is hidden than too little.
+    A URI on its own, unlike one in a text, may have spaces in its password.
     """
-    hidden = _IN_PATH.sub(r"\g<key>=***", redact(_LOGIN.sub(r"\g<scheme>***@", uri)))
+    hidden = redact(_LOGIN.sub(r"\g<scheme>***@", uri))
     if hidden.lower().startswith("rtmp"):
         head, slash, _key = hidden.rpartition("/")
         return f"{head}{slash}***" if head.count("/") >= 3 else hidden

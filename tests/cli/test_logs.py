@@ -52,7 +52,8 @@ def test_setting_up_again_replaces(capsys):
 def test_inputs_are_left_to_the_verb_for_people_alone(capsys, form, heard):
     set_up(form, LogLevel.WARNING)
     leave_inputs_to_the_verb()
-    logging.getLogger("streamguard.pipeline").error("'x.mp4' does not exist")
+    logging.getLogger("streamguard.readers").error("'x.mp4' does not exist")
     assert capsys.readouterr().err.count("does not exist") == heard
+    logging.getLogger("streamguard.readers").warning("next attempt in 1.0 s")
     log.error("anything else")
-    assert "anything else" in capsys.readouterr().err
+    assert capsys.readouterr().err.count("\n") == 2

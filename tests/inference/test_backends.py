@@ -4,13 +4,13 @@ from queue import SimpleQueue
 
 import numpy as np
 import pytest
-from tests.media import astronaut_letterboxed
 
 from streamguard.errors import BackendError, EngineError
 from streamguard.inference.backend import Completion, create_backend, run
 from streamguard.inference.engines import load_engine
 from streamguard.pixels import Letterbox
 from streamguard.vision.detector import FaceDecoder
+from tests.media import astronaut_letterboxed
 
 BACKENDS = ("openvino", "onnxruntime")
 
