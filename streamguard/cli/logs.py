@@ -7,9 +7,11 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Final, TextIO
 
 from streamguard.errors import redact
+
+_TOLD: Final = ("streamguard.readers", logging.ERROR)
 
 
 class LogFormat(enum.StrEnum):
@@ -77,7 +79,7 @@ def tear_down() -> None:
 
 
 def leave_inputs_to_the_verb() -> None:
-    """For verbs that name each failed input themselves: log lines for people would say it twice."""
+    """For verbs that name each failed input themselves: an error line of its reader would say it twice to people."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _Lines) and isinstance(handler.formatter, TextLines):
-            handler.addFilter(lambda record: record.name != "streamguard.pipeline" or record.levelno > logging.ERROR)
+            handler.addFilter(lambda record: (record.name, record.levelno) != _TOLD)
