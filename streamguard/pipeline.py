@@ -19,7 +19,7 @@ import cv2
 
 from streamguard.analysis import AnalysisSettings, StreamAnalysis, StreamSnapshot, TrackOutcome
 from streamguard.config import Config
-from streamguard.decision.calibration import OperatingPoint, operating_point, temperature
+from streamguard.decision.calibration import OperatingPoint, highest_rate, operating_point, temperature
 from streamguard.delivery.events import EngineRef, Event, EventContext, EventFactory, StreamKind, TrackRef, run_name
 from streamguard.errors import EngineForeign, UsageError
 from streamguard.frames import State
@@ -95,7 +95,7 @@ def assemble(config: Config, inbox: SimpleQueue[object]) -> Chain:
         classifier=classify,
         calibration=temperature(classifier.manifest, carrier(classify.variant)),
     )
-    sampling = replace(config.sampling, highest_hz=float(classifier.manifest["rate"]["highest_hz"]))
+    sampling = replace(config.sampling, highest_hz=highest_rate(classifier.manifest))
     settings = AnalysisSettings(face, point, config.tracking, config.quality, sampling, config.decision)
     engines = ((detector, detect), (classifier, classify))
     refs = tuple(EngineRef(engine.name, engine.sha256, backend.variant) for engine, backend in engines)

@@ -206,9 +206,11 @@ class LiveReader:
         self._intake.ended(session, f"no frames: {words}", final=False)
 
     def retrying(self, reason: Reason, words: str, delay: float) -> None:
-        self._words = words
         self._intake.metrics.stream_reconnects.labels(self._source.name, reason).inc()
-        log.warning("stream '%s': %s; next attempt in %.1f s", self._source.name, words, delay)
+        # Once in an outage, which may last for months.
+        level = logging.INFO if self._down and words == self._words else logging.WARNING
+        log.log(level, "stream '%s': %s; next attempt in %.1f s", self._source.name, words, delay)
+        self._words = words
         if not self._down:
             self._down = True
             self._intake.ended(self._session, f"no frames: {words}", final=False)

@@ -86,3 +86,25 @@ def operating_point(manifest: Mapping[str, Any], name: str, variant: str | None 
             "Expected a finite logit and a sentence."
         )
     return OperatingPoint(name, threshold, promise)
+
+
+def highest_rate(manifest: Mapping[str, Any]) -> float:
+    """Scores a second and track beyond which no operating point holds: ``manifest["rate"]["highest_hz"]``.
+
+    Raises:
+        EngineForeign: it is missing, or no number above 0.
+    """
+    try:
+        rate = float(manifest["rate"]["highest_hz"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_rate(manifest) from error
+    if not (math.isfinite(rate) and rate > 0):
+        raise _no_rate(manifest)
+    return rate
+
+
+def _no_rate(manifest: Mapping[str, Any]) -> EngineForeign:
+    return EngineForeign(
+        f"Engine '{manifest.get('name', '?')}' has \"rate\": {manifest.get('rate')!r}. "
+        'Expected {"highest_hz": number above 0} in its manifest.'
+    )

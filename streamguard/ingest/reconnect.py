@@ -17,11 +17,11 @@ codec that is not worked on.
 
 @dataclass(frozen=True, slots=True)
 class BackoffSettings:
-    """Delays in seconds: the first, the longest, that after refused credentials; and after how long a
+    """Delays in seconds: the first, the longest (a source that is back is found within it), that after refused credentials; and after how long a
     connection counts as a good one, so that delays start again from the first."""
 
     first: float = 0.25
-    longest: float = 30.0
+    longest: float = 3.0
     denied: float = 60.0
     good: float = 10.0
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamguard.decision.calibration import OperatingPoint, Temperature, operating_point, temperature
+from streamguard.decision.calibration import OperatingPoint, Temperature, highest_rate, operating_point, temperature
 from streamguard.errors import ConfigError, EngineForeign
 
 MANIFEST = {
@@ -95,3 +95,13 @@ def test_an_unknown_operating_point_names_the_known():
 def test_an_operating_point_that_is_none(point):
     with pytest.raises(EngineForeign, match="'default' of engine 'odd'"):
         operating_point({"name": "odd", "operating_points": {"default": point}}, "default")
+
+
+def test_the_highest_rate_is_read():
+    assert highest_rate({"name": "e", "rate": {"lowest_hz": 2.0, "highest_hz": 30.0}}) == 30.0
+
+
+@pytest.mark.parametrize("rate", [None, {}, {"highest_hz": "often"}, {"highest_hz": 0}, {"highest_hz": float("nan")}])
+def test_a_manifest_without_a_sound_rate_is_foreign(rate):
+    with pytest.raises(EngineForeign, match=r"Engine 'e' has \"rate\""):
+        highest_rate({"name": "e", "rate": rate})

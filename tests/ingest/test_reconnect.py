@@ -20,18 +20,18 @@ def delays(*steps, rng=None):
 
 
 def test_delays_double_up_to_the_longest():
-    assert delays(*[("lost",)] * 9) == [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert delays(*[("lost",)] * 9) == [0.25, 0.5, 1, 2, 3, 3, 3, 3, 3]
 
 
 def test_hundreds_of_failures_do_not_overflow():
-    assert delays(*[("lost",)] * 2000)[-1] == 30
+    assert delays(*[("lost",)] * 2000)[-1] == 3
 
 
 def test_jitter_draws_from_the_upper_half():
     drawn = delays(*[("lost",)] * 2000, rng=random.Random(7))[20:]
-    assert 15.0 <= min(drawn) < 15.5
-    assert 29.5 < max(drawn) <= 30.0
-    assert sum(drawn) / len(drawn) == pytest.approx(22.5, abs=0.3)
+    assert 1.5 <= min(drawn) < 1.55
+    assert 2.95 < max(drawn) <= 3.0
+    assert sum(drawn) / len(drawn) == pytest.approx(2.25, abs=0.03)
 
 
 def test_two_sources_do_not_come_back_in_step():

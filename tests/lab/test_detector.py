@@ -179,6 +179,16 @@ def test_average_precision_of_known_cases() -> None:
     assert dm.at_confidence([perfect], 0.85)["recall"]["value"] == 0.5
 
 
+def test_confidence_is_the_lowest_that_keeps_the_precision() -> None:
+    faces = [Box(0, 0, 10, 10), Box(20, 20, 40, 40)]
+    boxes = dm.corners([*faces, Box(60, 60, 70, 70), Box(80, 80, 90, 90)])
+    found = dm.hits(dm.Found(boxes, np.array([0.9, 0.4, 0.3, 0.2], np.float32)), faces)
+    assert dm.best_confidence([found], 1.0) == 0.31
+    assert dm.best_confidence([found], 0.6) == 0.21
+    wrong = dm.hits(dm.Found(boxes[2:3], np.array([0.95], np.float32)), faces)
+    assert dm.best_confidence([found, wrong], 0.9) == 0.5
+
+
 def test_wilson_interval() -> None:
     assert dm.share(8, 10)["interval"] == pytest.approx([0.4902, 0.9433], abs=2e-4)  # Wilson 1927, usual tables
     assert dm.share(0, 0)["value"] is None
