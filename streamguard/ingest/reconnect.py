@@ -17,8 +17,12 @@ codec that is not worked on.
 
 @dataclass(frozen=True, slots=True)
 class BackoffSettings:
-    """Delays in seconds: the first, the longest (a source that is back is found within it), that after refused credentials; and after how long a
-    connection counts as a good one, so that delays start again from the first."""
+    """Delays in seconds.
+
+    ``first``, ``longest``: of those between attempts; a source that is back is found within the longest. ``denied``:
+    after refused credentials. ``good``: after how long a connection counts as a good one, so that delays start again
+    from the first.
+    """
 
     first: float = 0.25
     longest: float = 3.0
