@@ -7,6 +7,9 @@ import itertools
 import json
 import logging
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -334,6 +337,43 @@ def test_a_password_shows_nowhere(faces, caplog):
         said = [watch.metrics_text(), json.dumps(watch.events), caplog.text, str(refused.value)]
         assert all(secret not in text for text in said)
     assert any("absent" in text for text in said)
+
+
+def test_the_command_survives_a_restart_of_its_server(faces, tmp_path):
+    events = tmp_path / "events.jsonl"
+    server = RtspServer(faces, user="bob", password="s3cr3t-planted").start()
+    command = [sys.executable, "-c", "from streamguard.cli import main; main()", "watch", server.url]
+    options = ["--events", str(events), "--listen", "none", "--duration", "300"]
+    with (tmp_path / "said.txt").open("w") as said:
+        process = subprocess.Popen([*command, *options], stdout=said, stderr=said)
+    try:
+        for last in ("up", "down", "up"):
+            _until_told(events, last)
+            if last == "up":
+                server.kill()
+            else:
+                server.start()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        server.kill()
+    kinds = [kind for kind in _told(events) if kind in ("up", "down")]
+    assert kinds[:3] == ["up", "down", "up"]
+    text = events.read_text() + (tmp_path / "said.txt").read_text()
+    assert "s3cr3t-planted" not in text
+
+
+def _told(events):
+    lines = events.read_text().splitlines() if events.exists() else []
+    return [json.loads(line)["type"].split(".")[2] for line in lines if "streamguard.stream." in line]
+
+
+def _until_told(events, kind):
+    deadline = time.monotonic() + 60
+    while _told(events)[-1:] != [kind]:
+        assert time.monotonic() < deadline, _told(events)
+        time.sleep(0.05)
 
 
 def _resident_mb():
