@@ -38,6 +38,7 @@ from streamguard.vision.sampler import Sampler
 log = logging.getLogger(__name__)
 
 REMOVED = "removed"
+STUCK = 30.0  # seconds of one turn of the inference thread; a frame takes a fraction of one
 FILE_BOUND = 4
 """Due frames of a file that may wait: enough to keep the models busy while the decoder decodes."""
 
@@ -143,6 +144,7 @@ class Guard(StageListener):
         self._failures: dict[str, str] = {}
         self._changed = threading.Condition()
         self._stopping = False
+        self._over = False
         self._running = False
         for engine, backend in chain.engines:
             self.metrics.engine_info.labels(engine.name, engine.sha256, backend.name, backend.variant).set(1)
@@ -161,8 +163,8 @@ class Guard(StageListener):
 
     @property
     def alive(self) -> bool:
-        """The inference thread turns."""
-        return self._stage.stuck_for() < 30.0
+        """The inference thread turns, or has not been started."""
+        return not self._running or (self._stage.running and self._stage.stuck_for() < STUCK)
 
     def start(self) -> None:
         """Start the inference thread; streams added before or after."""
@@ -206,9 +208,14 @@ class Guard(StageListener):
         return None if stream is None else stream.snapshot
 
     def run(self, duration: float | None = None) -> RunReport:
-        """Watch until every stream has ended, ``duration`` seconds are over, or :meth:`stop`."""
+        """Watch until every stream has ended, ``duration`` seconds are over, or :meth:`stop`.
+
+        If the inference thread fails, every stream that was under way counts as failed.
+        """
         with self, self._changed:
-            self._changed.wait_for(lambda: self._stopping or not self._streams, duration)
+            self._changed.wait_for(lambda: self._stopping or self._over or not self._streams, duration)
+            if self._over:
+                self._failures.update(dict.fromkeys(self._streams, "the inference thread failed"))
         return RunReport(dict(self._failures))
 
     def __enter__(self) -> Guard:
@@ -221,7 +228,7 @@ class Guard(StageListener):
         with self._changed:
             for stream in self._streams.values():
                 stream.reader.stop()
-            self._changed.wait_for(lambda: not self._streams, 10.0)
+            self._changed.wait_for(lambda: self._over or not self._streams, 10.0)
         self._running = False
         self._stage.stop()
 
@@ -279,6 +286,11 @@ class Guard(StageListener):
             del self._streams[name]
             if reader.error is not None and ended.reason != REMOVED:
                 self._failures[name] = reader.error
+            self._changed.notify_all()
+
+    def over(self) -> None:
+        with self._changed:
+            self._over = True
             self._changed.notify_all()
 
 

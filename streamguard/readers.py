@@ -134,13 +134,15 @@ class FileReader:
         self._intake.crossing.close()
 
     def _run(self) -> None:
-        reason = "end of stream"
+        self.error = reason = "the reader failed"
         try:
             self._read()
+            self.error, reason = None, "end of stream"
         except StreamGuardError as error:
             self.error = reason = str(error)
             log.error("%s", error)
-        self._intake.ended(1, "stopped" if self._stopped.is_set() else reason, final=True)
+        finally:  # whatever happens, nobody waits for this stream for ever
+            self._intake.ended(1, "stopped" if self._stopped.is_set() else reason, final=True)
 
     def _read(self) -> None:
         with self._source.open(1) as connection:
@@ -184,8 +186,10 @@ class LiveReader:
         self._intake.crossing.close()
 
     def _run(self) -> None:
-        self._feed.run()
-        self._intake.ended(self._session, "stopped", final=True)
+        try:
+            self._feed.run()
+        finally:  # whatever happens, nobody waits for this stream for ever
+            self._intake.ended(self._session, "stopped", final=True)
 
     # What the feed tells.
 

@@ -64,6 +64,9 @@ class StageListener:
     def ended(self, analysis: StreamAnalysis, ended: SessionEnded) -> None:
         """The stream gives no more frames; its analysis holds the outcomes."""
 
+    def over(self) -> None:
+        """The thread ends: it was stopped, or it failed, with its traceback on standard error."""
+
 
 @dataclass(slots=True, eq=False)
 class _Job:
@@ -139,6 +142,11 @@ class InferenceStage:
         self._models.detector.close()
         self._models.classifier.close()
 
+    @property
+    def running(self) -> bool:
+        """The thread is there."""
+        return self._thread.is_alive()
+
     def stuck_for(self) -> float:
         """Seconds since the loop last turned with work at hand; 0 while it waits for work."""
         return 0.0 if self._inbox.empty() else time.monotonic() - self._beat
@@ -146,10 +154,13 @@ class InferenceStage:
     # In the inference thread.
 
     def _run(self) -> None:
-        while (message := self._inbox.get()) is not _STOP:
-            self._beat = time.monotonic()
-            self.handle(message)
-            self._beat = time.monotonic()
+        try:
+            while (message := self._inbox.get()) is not _STOP:
+                self._beat = time.monotonic()
+                self.handle(message)
+                self._beat = time.monotonic()
+        finally:
+            self._listener.over()
 
     def handle(self, message: object) -> None:
         """One turn of the loop: take a message in, then start whatever can start."""

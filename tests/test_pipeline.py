@@ -1,6 +1,7 @@
 """Guard with the real models on real (made) video."""
 
 import threading
+import time
 
 import jsonschema
 import pytest
@@ -167,3 +168,30 @@ def test_both_backends_carry_the_whole_chain(backend):
     watched.guard.add(open_source("demo:?seed=2&duration=4&pace=0", name="door"))
     watched.guard.run()
     assert watched.value("faces_scored_total", stream="door") >= 15
+
+
+class Broken(Guard):
+    """Its owner's code fails in the inference thread."""
+
+    def analysed(self, frame):
+        raise RuntimeError("planted")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_failing_inference_thread_ends_the_run_by_name(faceless):
+    guard = Broken(Config())
+    guard.add(open_source(str(faceless), name="a"))
+    report = guard.run(duration=60)
+    assert report.failures == {"a": "the inference thread failed"}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_inference_thread_is_not_alive(faceless):
+    with Broken(Config()) as guard:
+        assert guard.alive
+        assert guard.ready
+        guard.add(open_source(str(faceless), name="a"))
+        deadline = time.monotonic() + 30
+        while guard.alive:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
