@@ -10,7 +10,6 @@ One run folder holds it all: ``config.yaml`` (recipe, seed, versions), ``dataset
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import platform
@@ -191,6 +190,6 @@ def command(recipe: Recipe) -> str:
 
 
 def training_minutes(out: Path) -> float:
-    """Wall time of the training, out of ultralytics' results.csv (its ``time`` column is cumulative seconds)."""
-    with (out / "training" / "results.csv").open(newline="", encoding="utf-8") as file:
-        return round(max(float(row["time"]) for row in csv.DictReader(file)) / 60, 1)
+    """Wall time of all passes, over every resume, minutes."""
+    seconds: list[float] = json.loads((out / "training" / "seconds.json").read_text(encoding="utf-8"))
+    return round(sum(seconds) / 60, 1)

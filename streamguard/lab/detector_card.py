@@ -13,15 +13,15 @@ _CARD = """\
 
 YOLOv8n with one class, trained from scratch (no pretrained weights) by `streamguard lab detector`. It finds faces
 in a {size} px letterbox of a whole video frame; it says nothing about who a face is or whether it is manipulated.
-This is a first cut, trained for {training_minutes} minutes on one CPU core.
+This is a first cut: {training_minutes} minutes of training, wall time, on one core of a shared CPU.
 
 - Input `images`: (N, 3, {size}, {size}) float32 RGB 0..1, N dynamic. Frames get there by
   `streamguard.pixels.letterbox` (resampler `{resampler}`, grey 114).
 - Output `output0`: (N, 5, anchors) float32: cx, cy, w, h in input px, score 0..1. Suppression (IoU 0.5, at most 300
   candidates) is the host's.
-- Committed confidence: **{confidence}**, the lowest from 0.05 to 0.50 at which 97 % of the detections in the two sets of
-  held-out pictures below, taken together, are right (0.50 if none is). It was chosen on the pictures it is reported on, so
-  precision and recall at it are slightly favourable; average precision does not depend on it.
+- Committed confidence: **{confidence}**, the lowest from 0.05 to 0.50 at which 97 % of the detections in the two sets
+  of held-out pictures below, taken together, are right (0.50 if none is). It was chosen on the pictures it is reported
+  on, so precision and recall at it are slightly favourable; average precision does not depend on it.
 - Variants: `fp32`; `int8` (symmetric S8S8 Q/DQ round the convolutions, float bias, decode tail in float, calibrated
   on {calibration} training pictures).
 
@@ -86,6 +86,7 @@ first {small_share} of the passes, then {size} px; seed {seed}; {versions}. Run:
 
 - Agreement with one teacher is not truth: where YuNet misses faces (profiles, masks, darkness, paint), this one does
   too. Boxes on which several teachers agree are the next step.
+- Boxes are looser than the teacher's (mAP50-95): a short training from scratch.
 - The smallest faces are found far less often than large ones: see the table by width.
 - Trained on stills; motion blur and interlacing are only imitated. How it fares over age, skin or sex was not measured.
 - Licence: AGPL-3.0 (LICENSE), as ultralytics stamps its exports. The training pictures' terms ask for research use.

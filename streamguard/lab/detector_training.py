@@ -10,6 +10,7 @@ Three changes to the stock trainer, each for speed or for short runs:
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -140,6 +141,12 @@ def train(recipe: Recipe, data: Path, folder: Path, resume: bool) -> Path:
             group["lr"] = rate_at(progress, recipe)
         state["batch"] += 1
 
+    def epoch_end(running: Any) -> None:
+        record = folder / "seconds.json"  # results.csv begins at zero again after a resume
+        done = json.loads(record.read_text(encoding="utf-8")) if record.is_file() and running.epoch else []
+        record.write_text(json.dumps([*done, round(running.epoch_time, 1)]) + "\n", encoding="utf-8")
+
+    trainer.add_callback("on_fit_epoch_end", epoch_end)
     trainer.add_callback("on_train_epoch_start", epoch_start)
     trainer.add_callback("on_train_batch_start", batch_start)
     trainer.train()

@@ -371,6 +371,7 @@ def test_a_tiny_run_trains_exports_and_resumes(data: Dataset, tmp_path: Path, mo
         detector(**options, resume=True)  # type: ignore[arg-type]
     assert (run / "training" / "weights" / "last.pt").stat().st_mtime_ns == weights
     assert training_minutes(run) >= 0
+    assert len(json.loads((run / "training" / "seconds.json").read_text())) == 1
 
 
 def test_sizes_that_the_net_cannot_take(tmp_path: Path) -> None:
