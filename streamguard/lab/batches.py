@@ -1,0 +1,123 @@
+"""What a training batch is made of.
+
+Half of it are supplied pictures, as many real as fake of each source; half are forged pairs, real partner
+and self-blended fake through one and the same chain. No source is ever shown with one label only, or the
+source would be the answer. A batch depends on (seed, step) alone, so a resumed run sees what an unbroken one does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import cv2
+import numpy as np
+from torch.utils.data import Dataset as TorchDataset
+
+from streamguard.errors import PictureSize, UsageError
+from streamguard.frames import F32, U8
+from streamguard.ingest.forgery import SelfBlend
+from streamguard.lab.augment import Chain, Crop, softened
+from streamguard.lab.data import STILLS, FaceStore, Part, Sample
+
+# Real pictures a batch of 16 supplied ones takes from each source; as many fakes. Few StyleGAN pictures exist.
+SUPPLIED: Final = {"dfdc": 3.5, "openforensics": 3.5, "stylegan": 1.0}
+# Pairs: real faces in real, recompressed video first, since that is where false alarms are.
+GROUND: Final = {"talking": 3.0, "utkface": 1.5, "dfdc": 1.5, "openforensics": 1.5, "stylegan": 0.5}
+MILLION: Final = 1_000_003  # a prime: seeds of neighbouring steps share no stream
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """How batches are drawn. ``pairs`` is the share of the batch that forged pairs fill."""
+
+    batch: int = 32
+    pairs: float = 0.5
+    crop: Crop = field(default_factory=Crop)
+    part: Part = "fit"
+    seed: int = 1
+
+
+class Batches(TorchDataset[tuple[U8, F32]]):
+    """Batch number ``step``: pictures (N, S, S, 3) uint8 RGB, labels (N,) float32, 1 = fake."""
+
+    def __init__(self, store: FaceStore, mixture: Mixture, steps: int) -> None:
+        self.store, self.mixture, self.steps = store, mixture, steps
+        self._supplied = {
+            (source, label): store.find(source, mixture.part, label) for source in STILLS for label in (0, 1)
+        }
+        self._supplied = {key: rows for key, rows in self._supplied.items() if rows.size}
+        self._ground = {source: store.find(source, mixture.part, 0) for source in GROUND}
+        self._ground = {source: rows for source, rows in self._ground.items() if rows.size}
+        if not self._ground:
+            raise UsageError(f"'{store.path}' holds no real face of part '{mixture.part}' to forge. Build it anew.")
+        alone = {
+            source
+            for source, _ in self._supplied
+            if (source, 0) not in self._supplied or (source, 1) not in self._supplied
+        }
+        for source in alone:  # one label only: the source would give it away
+            self._supplied = {key: rows for key, rows in self._supplied.items() if key[0] != source}
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> tuple[U8, F32]:
+        cv2.setNumThreads(1)
+        mixture = self.mixture
+        rng = np.random.default_rng((mixture.seed * MILLION + step) % 2**63)
+        pairs = round(mixture.batch * (mixture.pairs if self._supplied else 1.0) / 2)
+        pictures: list[U8] = []
+        labels: list[int] = []
+        for source in _choices(rng, {s: w for s, w in GROUND.items() if s in self._ground}, pairs):
+            pictures += self._pair(source, rng)
+            labels += [0, 1]
+        couples = (mixture.batch - 2 * pairs) // 2
+        for source in _choices(rng, {s: w for s, w in SUPPLIED.items() if (s, 0) in self._supplied}, couples):
+            for label in (0, 1):
+                rows = self._supplied[source, label]
+                sample = self.store.read(source, int(rows[rng.integers(rows.size)]))
+                pictures.append(Chain(int(rng.integers(2**31))).apply(sample.rgb, sample.box, mixture.crop))
+                labels.append(label)
+        return np.stack(pictures), np.array(labels, np.float32)
+
+    def _pair(self, source: str, rng: np.random.Generator) -> tuple[U8, U8]:
+        rows = self._ground[source]
+        while True:
+            sample = self.store.read(source, int(rows[rng.integers(rows.size)]))
+            try:
+                return forged_pair(sample, rng, self.mixture.crop)
+            except PictureSize:  # landmarks outside the picture: another face takes its place
+                continue
+
+
+def forged_pair(sample: Sample, rng: np.random.Generator, crop: Crop) -> tuple[U8, U8]:
+    """(real, fake), (size, size, 3) uint8 RGB each, through the same chain.
+
+    In two cases of five the ground is softened before it is forged: an enlarged picture is nothing suspicious.
+
+    Raises:
+        PictureSize: the face is too small or lies outside the picture.
+    """
+    ground = sample.rgb
+    if rng.random() < 0.4:
+        ground = softened(ground, max(sample.box.width, sample.box.height), rng)
+    forgery = SelfBlend.draw(rng)
+    chain = Chain(int(rng.integers(2**31)))
+    real, fake, _ = forgery.pair(ground, sample.landmarks)
+    return chain.apply(real, sample.box, crop), chain.apply(fake, sample.box, crop)
+
+
+def forged_like_the_demo(sample: Sample, rng: np.random.Generator, crop: Crop) -> tuple[U8, U8]:
+    """(real, fake) with blend ratio 1 and the surroundings left as they are, as in a made stream."""
+    forgery = replace(SelfBlend.draw(rng, ratio=1.0), on_source=True)
+    chain = Chain(int(rng.integers(2**31)))
+    real, fake, _ = forgery.pair(sample.rgb, sample.landmarks)
+    return chain.apply(real, sample.box, crop), chain.apply(fake, sample.box, crop)
+
+
+def _choices(rng: np.random.Generator, weights: dict[str, float], count: int) -> list[str]:
+    if not weights:
+        return []
+    share = np.array(list(weights.values())) / sum(weights.values())
+    return [list(weights)[i] for i in rng.choice(len(weights), count, p=share)]

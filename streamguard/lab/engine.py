@@ -1,0 +1,199 @@
+"""A run folder to an engine folder: export, quantise, calibrate each variant, measure, write manifest and card."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from streamguard.frames import U8
+from streamguard.lab import export as files
+from streamguard.lab.augment import Crop
+from streamguard.lab.batches import Batches, Mixture
+from streamguard.lab.calibrate import Calibration, calibrate, peaks_of
+from streamguard.lab.card import card
+from streamguard.lab.data import SOURCES, STILLS, FaceStore, Part
+from streamguard.lab.model import PRETRAINED, settle_cpu
+from streamguard.lab.probe import probe
+from streamguard.lab.scoring import EACH, SHORTEST, Faces, Track, faces_of, tracks_of
+from streamguard.lab.statistics import BINS, auc, ece, interval
+from streamguard.lab.train import trained
+from streamguard.pixels import RESAMPLER
+
+LARGEST_LOSS: Final = 0.005  # AUC that int8 may lose; with more it does not ship
+QUANTISED_ON: Final = 12  # batches of the fit part
+_LOG = logging.getLogger(__name__)
+_USED: Final = {
+    "dfdc": "real and fake (mixed swaps), ground of forgeries",
+    "openforensics": "real and fake (GAN faces blended in), ground of forgeries",
+    "stylegan": "FFHQ real and StyleGAN1 fake, ground of forgeries",
+    "utkface": "ground of forgeries only (half of it; the other half calibrates)",
+    "talking": "ground of forgeries only: real faces in real video",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How an engine is made of a run. ``each``: pictures of a source and label that figures are taken on."""
+
+    version: str = "0.1.0"
+    threads: int = 1
+    each: int = EACH
+    created: str = ""  # a date; today if empty
+    machine: str = ""  # words for the card; found if empty
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """Everything that figures are taken on."""
+
+    search: Faces
+    calibration: Faces
+    tracks: Mapping[Part, Sequence[Track]]
+
+
+def make_engine(
+    run: Path, out: Path, version: str = "0.1.0", threads: int = 1, machine: str = "", each: int = EACH
+) -> None:
+    """Export a trained run as an engine folder, with manifest, card and licence.
+
+    Args:
+        run: run folder of ``lab train``; ``metrics.json`` is added to it.
+        out: engine folder, made or overwritten.
+        version: of the engine.
+        threads: for the measurements.
+        machine: the machine in words, for the card.
+        each: pictures of a source and label in each figure.
+    """
+    config = EngineConfig(version, threads, each, machine=machine)
+    write_engine(FaceStore(run.parent / "faces.h5"), run, out, config)
+
+
+def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -> dict[str, Any]:
+    """As :func:`make_engine`; returns the figures.
+
+    Raises:
+        UsageError: a figure is missing.
+    """
+    settle_cpu(config.threads)
+    net, training, steps = trained(run)
+    crop = Crop(training.size, training.margin)
+    out.mkdir(parents=True, exist_ok=True)
+    models = {"fp32": out / "model.onnx", "int8": out / "model.int8.onnx"}
+    files.export(net, models["fp32"], training.size)
+    files.quantise(models["fp32"], models["int8"], _quantised_on(store, crop))
+    held = Held(
+        faces_of(store, "search", crop, each=config.each),
+        faces_of(store, "calibration", crop, seed=8, each=config.each),
+        {part: tracks_of(store, part, crop) for part in ("calibration", "measure")},
+    )
+    runners = {name: files.Runner(model, config.threads) for name, model in models.items()}
+    scales = {n: calibrate(r, held.calibration, held.tracks["calibration"]) for n, r in runners.items()}
+    created = config.created or f"{datetime.now(UTC):%Y-%m-%d}"
+    metrics = _training_facts(net, run, steps, store) | {
+        "version": config.version, "date": created, "size": training.size, "margin": training.margin,
+        "batch": training.batch, "resampler": RESAMPLER, "bins": BINS, "pretrained": PRETRAINED,
+        "machine": config.machine or f"{platform.machine()}, {config.threads} thread(s)",
+        "command": f"streamguard lab export {run.name} engines/{files.NAME}",
+    }  # fmt: skip
+    metrics |= _figures(held, runners, scales) | _probed(store, training.seed, crop)
+    metrics["int8_loss"] = round(_loss(metrics["figures"]), 4)
+    metrics["int8_ships"] = metrics["int8_loss"] <= LARGEST_LOSS
+    (run / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    if not metrics["int8_ships"]:
+        _LOG.warning("int8 loses %.2f points of AUC and does not ship", 100 * metrics["int8_loss"])
+        models.pop("int8").unlink()
+    facts = files.Facts(config.version, created, training.size, training.margin,
+                        {n: (s.temperature, s.bias) for n, s in scales.items()},
+                        {n: s.points for n, s in scales.items()})  # fmt: skip
+    files.write_manifest(out, files.manifest(models, facts))
+    (out / "CARD.md").write_text(card(metrics), encoding="utf-8")
+    return metrics
+
+
+def _quantised_on(store: FaceStore, crop: Crop) -> U8:
+    batches = Batches(store, Mixture(16, 0.5, crop, "fit", seed=5), QUANTISED_ON)
+    return np.concatenate([batches[step][0] for step in range(QUANTISED_ON)])
+
+
+def _training_facts(net: Any, run: Path, steps: int, store: FaceStore) -> dict[str, Any]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    people = store.rows("talking")
+    counts = {p: len(set(people["group"][people["part"] == p.encode()])) for p in ("fit", "calibration", "measure")}
+    return {
+        "parameters": round(sum(p.numel() for p in net.parameters()) / 1e6, 2),
+        "steps": steps,
+        "minutes": round(lines[-1]["seconds"] / 60),
+        "cores": "one to two shared CPU cores",
+        "people": sum(counts.values()),
+        **{f"people_{part}": count for part, count in counts.items()},
+        "data": [{"source": s, "used": _USED[s], "faces": int(store.find(s, "fit").size)} for s in SOURCES],
+    }
+
+
+def _figures(held: Held, runners: Mapping[str, files.Runner], scales: Mapping[str, Calibration]) -> dict[str, Any]:
+    """AUC by kind and source, ECE, operating points, false alarms on talking people, time a face."""
+    raw = {name: runner(held.search.pictures) for name, runner in runners.items()}
+    sets = [("plain", s) for s in STILLS] + [("chain", s) for s in STILLS] + [("forged", None)]
+    sets += [("forged", str(s)) for s in np.unique(held.search.source)]
+    figures = []
+    for kind, source in sets:
+        rows = held.search.where(kind, source)
+        if not rows.size:
+            continue
+        label, group = held.search.label[rows], held.search.group[rows]
+        row: dict[str, Any] = {"name": f"{kind}, {source or 'all grounds'}", "n": int(rows.size)}
+        for name, scores in raw.items():
+            low, high = interval(auc, scores[rows], label, group)
+            row[name] = {"value": auc(scores[rows], label), "low": low, "high": high}
+        figures.append(row)
+    found: dict[str, Any] = {"figures": figures, "points": {n: s.points for n, s in scales.items()}}
+    for name, runner in runners.items():
+        found[f"ece_{name}"] = round(ece(scales[name].calibrated(raw[name]), held.search.label), 3)
+        found[f"ms_{name}"] = round(_milliseconds(runner, held.search.pictures[:1]), 2)
+    found["tracks"] = [
+        _alarms(part, tracks, name, runners[name], scales[name])
+        for part, tracks in held.tracks.items()
+        for name in runners
+    ]
+    return found
+
+
+def _alarms(part: str, tracks: Sequence[Track], name: str, runner: files.Runner, scale: Calibration) -> dict[str, Any]:
+    long = [track for track in tracks if float(track.pts[-1] - track.pts[0]) >= SHORTEST]
+    scores = np.concatenate([scale.calibrated(runner(track.pictures)) for track in long])
+    threshold = scale.points["default"]["threshold"]
+    return {
+        "people": part, "variant": name, "tracks": len(long), "scores": int(scores.size),
+        "above_zero": float((scores > 0).mean()), "above_default": float((scores >= threshold).mean()),
+        "flagged": int((peaks_of(runner, scale, long) >= threshold).sum()),
+    }  # fmt: skip
+
+
+def _milliseconds(runner: files.Runner, picture: U8, rounds: int = 30) -> float:
+    for _ in range(5):
+        runner(picture)
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        runner(picture)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times)) * 1e3
+
+
+def _probed(store: FaceStore, seed: int, crop: Crop) -> dict[str, float]:
+    found = probe(store, Mixture(32, 0.5, crop, "fit", seed + 100))
+    return {f"probe_{name}": round(value, 3) for name, value in found.items()}
+
+
+def _loss(figures: Sequence[Mapping[str, Any]]) -> float:
+    """Mean over all sets of the AUC that int8 loses against fp32."""
+    return sum(row["fp32"]["value"] - row["int8"]["value"] for row in figures) / len(figures)
