@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 class Recipe:
     """Everything that decides the outcome of a training, with the reason for each value."""
 
-    epochs: int = 6
+    epochs: int = 5
     pictures: int = 8000
     size: int = 320
     """Serving size, px."""
     small_size: int = 224
     """Size of the first epochs: 0.49 of the work; 6 px faces are 4 px there, hence not the whole run."""
-    small_share: float = 0.5
+    small_share: float = 0.6
     held_out: int = 600
     batch: int = 16
     learning_rate: float = 2e-3
