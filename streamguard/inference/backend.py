@@ -63,7 +63,7 @@ class Backend(Protocol):
 Completions = SimpleQueue[Any]
 """Where completions arrive. The inference thread's inbox carries its other messages on the same queue."""
 
-_BACKENDS = ("openvino", "onnxruntime")
+_BACKENDS = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
 
 
 def create_backend(name: str, engine: Engine, variant: str, completions: Completions, *, slots: int) -> Backend:
@@ -80,6 +80,10 @@ def create_backend(name: str, engine: Engine, variant: str, completions: Complet
         from streamguard.inference.onnxruntime import OnnxRuntimeBackend
 
         return OnnxRuntimeBackend(engine, variant, completions, slots=slots)
+    if name in ("tensorrt", "tensorrt-rtx"):
+        from streamguard.inference.tensorrt import open_tensorrt
+
+        return open_tensorrt(name, engine, variant, completions, slots=slots)
     raise EngineError(f"backend '{name}' is not known. Use one of: {', '.join(_BACKENDS)}.")
 
 
