@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import av
 import cv2
@@ -30,6 +30,7 @@ from streamguard.lab.dataset import Dataset, Entry
 from streamguard.pixels import picture_of, rgb_of
 
 Part = Literal["fit", "search", "calibration", "measure"]
+Finder = Callable[[U8], tuple[Box, F32] | None]
 
 STILLS: Final = ("dfdc", "openforensics", "stylegan")
 SOURCES: Final = (*STILLS, "utkface", "talking")
@@ -124,6 +125,10 @@ class FaceStore:
         with h5py.File(path, "r") as file:
             self._rows = {name: file[name]["rows"][:] for name in SOURCES if name in file}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a process that makes batches takes along: all but the open file."""
+        return {**self.__dict__, "_file": None}
+
     def rows(self, source: str) -> np.ndarray:
         """The structured rows of one source (label, part, group, pts, box, landmarks); empty if it has none."""
         return self._rows.get(source, np.zeros(0, _ROW))
@@ -138,7 +143,7 @@ class FaceStore:
 
     def read(self, source: str, index: int) -> Sample:
         """One face, decoded."""
-        if self._file is None:  # opened late: a handle does not survive a fork
+        if self._file is None:
             self._file = h5py.File(self.path, "r")
         row = self._rows[source][index]
         picture = cv2.imdecode(self._file[source]["pictures"][index], cv2.IMREAD_COLOR)
@@ -150,21 +155,26 @@ class FaceStore:
         return Sample(rgb, Box(*map(float, row["box"])), np.asarray(row["landmarks"], np.float32), int(row["label"]))
 
 
-def build_store(data: Dataset, path: Path, sources: tuple[str, ...] = SOURCES) -> FaceStore:
-    """Detect the faces of every open part once. Sources already complete in ``path`` are kept."""
+def build_store(
+    data: Dataset, path: Path, sources: tuple[str, ...] = SOURCES, finder: Finder | None = None
+) -> FaceStore:
+    """Detect the faces of every open part once, with YuNet unless another ``finder`` is given.
+
+    Sources already complete in ``path`` are kept, one that was broken off is begun anew.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    finder = FaceFinder(data.root / TEACHER)
     with h5py.File(path, "a") as file:
         for source in sources:
             if source in file and file[source].attrs.get("complete", False):
                 continue
             if source in file:
                 del file[source]
+            finder = finder or FaceFinder(data.root / TEACHER)
             _write_source(file.create_group(source), data, source, finder)
     return FaceStore(path)
 
 
-def _write_source(group: h5py.Group, data: Dataset, source: str, finder: FaceFinder) -> None:
+def _write_source(group: h5py.Group, data: Dataset, source: str, finder: Finder) -> None:
     pictures: list[np.ndarray] = []
     rows: list[tuple[object, ...]] = []
     missed = 0
@@ -187,13 +197,13 @@ def _write_source(group: h5py.Group, data: Dataset, source: str, finder: FaceFin
     logging.getLogger(__name__).info("%s: %d faces; %d files without one", source, len(rows), missed)
 
 
-def _still_face(data: Dataset, entry: Entry, finder: FaceFinder) -> Iterator[tuple[np.ndarray, float, Box, F32]]:
+def _still_face(data: Dataset, entry: Entry, finder: Finder) -> Iterator[tuple[np.ndarray, float, Box, F32]]:
     face = finder(data.read(entry))
     if face is not None:  # the file's own bytes: no compression is added
         yield np.frombuffer(data.read_bytes(entry), np.uint8), 0.0, *face
 
 
-def _video_faces(data: Dataset, entry: Entry, finder: FaceFinder) -> Iterator[tuple[np.ndarray, float, Box, F32]]:
+def _video_faces(data: Dataset, entry: Entry, finder: Finder) -> Iterator[tuple[np.ndarray, float, Box, F32]]:
     """A frame every :data:`FRAME_STEP` seconds, cut to the face and its surroundings, losslessly encoded."""
     with av.open(str(data.root / entry.path)) as container:
         due = 0.0

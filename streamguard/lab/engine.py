@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
+import typer
 
 from streamguard.frames import U8
 from streamguard.lab import export as files
@@ -61,18 +62,14 @@ class Held:
 
 
 def make_engine(
-    run: Path, out: Path, version: str = "0.1.0", threads: int = 1, machine: str = "", each: int = EACH
+    run: Annotated[Path, typer.Option(help="Run folder of `lab train`; metrics.json is added to it.")],
+    out: Annotated[Path, typer.Option(help="Engine folder, made or overwritten.")],
+    version: Annotated[str, typer.Option(help="Of the engine.")] = "0.1.0",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of the measurements.")] = 1,
+    machine: Annotated[str, typer.Option(help="The machine in words, for the card.")] = "",
+    each: Annotated[int, typer.Option(min=4, help="Pictures of a source and label in each figure.")] = EACH,
 ) -> None:
-    """Export a trained run as an engine folder, with manifest, card and licence.
-
-    Args:
-        run: run folder of ``lab train``; ``metrics.json`` is added to it.
-        out: engine folder, made or overwritten.
-        version: of the engine.
-        threads: for the measurements.
-        machine: the machine in words, for the card.
-        each: pictures of a source and label in each figure.
-    """
+    """Export a trained run as an engine folder: variants, manifest, card and licence, each figure measured."""
     config = EngineConfig(version, threads, each, machine=machine)
     write_engine(FaceStore(run.parent / "faces.h5"), run, out, config)
 
@@ -102,7 +99,7 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
         "version": config.version, "date": created, "size": training.size, "margin": training.margin,
         "batch": training.batch, "resampler": RESAMPLER, "bins": BINS, "pretrained": PRETRAINED,
         "machine": config.machine or f"{platform.machine()}, {config.threads} thread(s)",
-        "command": f"streamguard lab export {run.name} engines/{files.NAME}",
+        "command": f"streamguard lab export --run runs/{run.name} --out engines/{files.NAME}",
     }  # fmt: skip
     metrics |= _figures(held, runners, scales) | _probed(store, training.seed, crop)
     metrics["int8_loss"] = round(_loss(metrics["figures"]), 4)

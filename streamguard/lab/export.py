@@ -114,10 +114,10 @@ def _padded(old: Any, shape: tuple[int, int]) -> nn.Module:
         old.in_channels, old.out_channels, old.kernel_size, old.stride, 0, groups=old.groups, bias=old.bias is not None
     )
     conv.load_state_dict(old.state_dict())
-    return nn.Sequential(nn.ZeroPad2d(tuple(pads)), conv)  # type: ignore[arg-type]
+    return nn.Sequential(nn.ZeroPad2d(tuple(pads)), conv)
 
 
-class _Reader(ort.CalibrationDataReader):  # type: ignore[misc]
+class _Reader(ort.CalibrationDataReader):
     def __init__(self, pictures: U8) -> None:
         self._feed: Iterator[dict[str, F32]] = ({"face": as_input(pictures[i : i + 1])} for i in range(len(pictures)))
 

@@ -54,10 +54,8 @@ def faces_of(store: FaceStore, part: Part, crop: Crop, seed: int = 7, each: int 
                 rows.append((plain(sample.rgb, sample.box, crop), "plain", source, label, group))
                 rows.append((degraded, "chain", source, label, group))
     rows += _forged(store, part, crop, rng, each)
-    pictures, kind, source_of, label_of, group_of = zip(*rows, strict=True)
-    return Faces(
-        np.stack(pictures), *map(np.array, (kind, source_of)), np.array(label_of, np.uint8), np.array(group_of)
-    )
+    pictures, kinds, sources, labels, groups = zip(*rows, strict=True)
+    return Faces(np.stack(pictures), np.array(kinds), np.array(sources), np.array(labels, np.uint8), np.array(groups))
 
 
 def _forged(
@@ -66,7 +64,7 @@ def _forged(
     grounds = {source: store.find(source, part, 0) for source in GROUND}
     grounds = {source: found for source, found in grounds.items() if found.size}
     for source, found in grounds.items():
-        for index in _some(rng, found, each // len(grounds)):
+        for index in _some(rng, found, max(1, each // len(grounds))):
             try:
                 pair = forged_pair(store.read(source, int(index)), rng, crop)
             except PictureSize:  # this face can't be forged; its place stays empty

@@ -1,7 +1,7 @@
 """Train the base classifier: one loop, on one page.
 
 A run folder holds config.json, log.jsonl (a line every :data:`LOG_EVERY` steps), last.pt (net, average,
-optimiser: what ``--resume`` goes on from) and search.json (figures on the search part). Batches, dropout and
+optimiser: what ``--resume`` goes on from). Batches, dropout and
 schedule depend on seed and step, so that a resumed run of ``--steps`` equals an unbroken one; with
 ``--minutes`` the schedule follows the clock and it does not.
 """
@@ -15,9 +15,10 @@ import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import torch
+import typer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -57,30 +58,22 @@ _DEFAULT: Final = TrainConfig()
 
 
 def train(
-    out: Path,
-    minutes: float | None = None,
-    steps: int = _DEFAULT.steps,
-    size: int = _DEFAULT.size,
-    seed: int = _DEFAULT.seed,
-    threads: int = _DEFAULT.threads,
-    batch: int = _DEFAULT.batch,
-    resume: bool = False,
+    out: Annotated[Path, typer.Option(help="Run folder; faces.h5, shared by all runs, lies beside it.")],
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="End after this much training, whatever --steps.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Length of the run.")] = _DEFAULT.steps,
+    size: Annotated[int, typer.Option(min=64, help="Side of the net's input, px; a multiple of 16.")] = _DEFAULT.size,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches and dropout.")] = _DEFAULT.seed,
+    threads: Annotated[
+        int, typer.Option(min=1, help="CPU threads of the net; one more makes batches.")
+    ] = _DEFAULT.threads,
+    batch: Annotated[int, typer.Option(min=4, help="Pictures in a step; a multiple of 4.")] = _DEFAULT.batch,
+    resume: Annotated[bool, typer.Option(help="Go on with what the run folder holds.")] = False,
 ) -> None:
-    """Train the base classifier on ``$STREAMGUARD_DATA``; the face store is made on the first run.
-
-    Args:
-        out: run folder; the face store lies beside it, in ``<out>/../faces.h5``, shared by all runs.
-        minutes: end after this much training time, whatever ``steps`` says.
-        steps: length of the run.
-        size: side of the net's input, pixels.
-        seed: of weights, batches and dropout.
-        threads: of the net; one more process makes the batches.
-        batch: pictures in a step.
-        resume: go on from ``out/last.pt``.
-    """
+    """Train the base classifier. Data by $STREAMGUARD_DATA."""
     config = TrainConfig(size=size, batch=batch, steps=steps, minutes=minutes, seed=seed, threads=threads)
-    store_path = out.parent / "faces.h5"
-    store = build_store(Dataset.from_environment(), store_path)
+    store = build_store(Dataset.from_environment(), out.parent / "faces.h5")
     run(store, out, config, resume=resume)
 
 
@@ -99,7 +92,14 @@ def run(store: FaceStore, out: Path, config: TrainConfig, *, resume: bool = Fals
     first, spent = _begin(out, config, net, ema, optimiser) if resume else _fresh(out, config)
     mixture = Mixture(config.batch, config.pairs, Crop(config.size, config.margin), "fit", config.seed)
     batches = Batches(store, mixture, config.steps)
-    loader = DataLoader(batches, batch_size=None, sampler=range(first, config.steps), num_workers=1, prefetch_factor=4)
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(first, config.steps),
+        num_workers=1,
+        prefetch_factor=4,
+        multiprocessing_context="spawn",  # a fork would inherit the locks of OpenMP's threads, and hang
+    )
     started, losses = time.monotonic() - spent, []
     for step, (pictures, labels) in enumerate(loader, first):
         elapsed = time.monotonic() - started

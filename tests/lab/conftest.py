@@ -1,0 +1,56 @@
+"""A face store of made pictures: one public-domain portrait, tinted, blurred and moved anew for each face."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from streamguard.ingest.demo import LANDMARKS
+
+
+def portrait(seed: int, side: int = 96) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(side, side, 3) uint8 RGB, box (x1, y1, x2, y2) and (5, 2) landmarks, pixels."""
+    rng = np.random.default_rng(seed)
+    data = files("streamguard.ingest").joinpath("astronaut.webp").read_bytes()
+    rgb = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    x, y = rng.integers(138, 158), rng.integers(30, 50)
+    scale = side / 160
+    rgb = cv2.resize(rgb[y : y + 160, x : x + 160], (side, side), interpolation=cv2.INTER_AREA)
+    tint = rng.uniform(0.7, 1.2, 3)
+    rgb = np.clip(rgb * tint + rng.normal(0, 3, rgb.shape), 0, 255).astype(np.uint8)
+    box = (np.array([178.0, 62.0, 270.0, 172.0]) - [x, y, x, y]) * scale
+    return rgb, box, ((LANDMARKS - [x, y]) * scale).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def made_store(tmp_path_factory):
+    """Every source and part; fakes are inverted in the middle, so that a net has something to learn."""
+    h5py = pytest.importorskip("h5py")
+    from streamguard.lab import data
+
+    path = tmp_path_factory.mktemp("faces") / "faces.h5"
+    with h5py.File(path, "w") as file:
+        seed = 0
+        for source in data.SOURCES:
+            pictures, rows = [], []
+            for part in ("fit", "search", "calibration", "measure"):
+                for number in range(24 if source == "talking" else 8):
+                    label = int(source in data.STILLS and number % 2)
+                    seed += 1
+                    rgb, box, landmarks = portrait(seed)
+                    if label:
+                        rgb[34:80, 30:70] = 255 - rgb[34:80, 30:70]
+                    pictures.append(cv2.imencode(".png", rgb[..., ::-1])[1].ravel())
+                    group = f"{part}{number // 12}" if source == "talking" else f"{source}{part}{number // 2}"
+                    rows.append((label, part, group, 0.25 * (number % 12), tuple(box), landmarks))
+            made = file.create_group(source)
+            stored = made.create_dataset("pictures", (len(rows),), dtype=h5py.vlen_dtype(np.uint8))
+            for i, encoded in enumerate(pictures):
+                stored[i] = encoded
+            made.create_dataset("rows", data=np.array(rows, data._ROW))
+            made.attrs["complete"] = True
+    return data.FaceStore(Path(path))

@@ -1,0 +1,178 @@
+"""Training that resumes exactly, and engines that are what the net was."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip("h5py")
+pytest.importorskip("timm")
+pytest.importorskip("onnx")
+
+import onnx
+import torch
+from onnx import numpy_helper
+
+from streamguard.errors import InputMissing, UsageError
+from streamguard.inference.engines import load_engine
+from streamguard.lab import export as files
+from streamguard.lab.engine import EngineConfig, write_engine
+from streamguard.lab.model import Ema, build, logits, normalised
+from streamguard.lab.train import TrainConfig, load_state, rate_at, run, trained
+
+# torch's tracing exporter and the quantiser announce deprecations of their own: not ours to fix.
+pytestmark = [pytest.mark.lab, pytest.mark.filterwarnings("ignore")]
+TINY = TrainConfig(size=32, batch=8, steps=4, warm_up=2, pretrained=False)
+
+
+@pytest.fixture(scope="module")
+def straight(made_store, tmp_path_factory):
+    """A run of four steps."""
+    out = tmp_path_factory.mktemp("runs") / "straight"
+    run(made_store, out, TINY)
+    return out
+
+
+def test_a_resumed_run_equals_an_unbroken_one(made_store, straight, tmp_path, monkeypatch):
+    from streamguard.lab import train
+
+    monkeypatch.setattr(train, "SAVE_EVERY", 2)
+    real, calls = train._step, []
+
+    def until_third(*args):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return real(*args)
+
+    monkeypatch.setattr(train, "_step", until_third)
+    with pytest.raises(KeyboardInterrupt):
+        run(made_store, tmp_path / "broken", TINY)
+    monkeypatch.setattr(train, "_step", real)
+    assert load_state(tmp_path / "broken")["step"] == 2
+    run(made_store, tmp_path / "broken", TINY, resume=True)
+    whole, resumed = load_state(straight), load_state(tmp_path / "broken")
+    assert resumed["step"] == 4
+    for name, tensor in whole["ema"].items():
+        torch.testing.assert_close(resumed["ema"][name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_run_folder_is_not_overwritten(made_store, straight, tmp_path):
+    with pytest.raises(UsageError, match="holds a run already"):
+        run(made_store, straight, TINY)
+    with pytest.raises(UsageError, match="was begun with"):
+        run(made_store, straight, TrainConfig(size=32, batch=4, steps=4, pretrained=False), resume=True)
+    with pytest.raises(InputMissing, match="nothing was trained there"):
+        trained(tmp_path)
+
+
+def test_the_log_has_a_line_for_the_end(straight):
+    lines = [json.loads(line) for line in (straight / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 4
+    assert math.isfinite(lines[-1]["loss"])
+    assert json.loads((straight / "config.json").read_text())["size"] == 32
+
+
+def test_the_rate_warms_up_and_ends_at_nothing():
+    config = TrainConfig(steps=1000, warm_up=10, rate=1.0)
+    assert rate_at(config, 0, 0.0) == pytest.approx(0.1)
+    assert rate_at(config, 500, 0.5) == pytest.approx(0.5)
+    assert rate_at(config, 999, 1.0) == pytest.approx(0.0)
+
+
+def test_a_fresh_net_says_nothing_and_its_average_follows():
+    net = build(pretrained=False)
+    assert logits(net, np.zeros((2, 32, 32, 3), np.uint8)).tolist() == [0.0, 0.0]
+    ema = Ema(net, 0.5)
+    torch.nn.init.ones_(net.get_submodule("classifier").bias)
+    ema.update(net, 100)
+    assert float(ema.net.get_submodule("classifier").bias) == pytest.approx(0.5)
+
+
+def test_normalised_is_what_the_manifest_says():
+    grey = normalised(np.full((1, 2, 2, 3), 127, np.uint8))
+    assert grey.shape == (1, 3, 2, 2)
+    assert float(grey.abs().max()) < 1e-6
+
+
+def test_export_gives_the_same_logits(straight, tmp_path):
+    net, config, steps = trained(straight)
+    assert steps == 4
+    torch.nn.init.normal_(net.get_submodule("classifier").weight, std=0.1)
+    files.export(net, tmp_path / "model.onnx", config.size)
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    found = files.Runner(tmp_path / "model.onnx")(pictures)
+    assert np.abs(found - logits(net, pictures).numpy()).max() < 1e-4
+    assert "Pad" not in {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
+
+
+@pytest.fixture(scope="module")
+def engine(made_store, straight, tmp_path_factory):
+    """A run made into an engine folder, whatever its figures."""
+    from streamguard.lab import engine as lab_engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lab_engine, "LARGEST_LOSS", 1.0)
+        patch.setattr(lab_engine, "QUANTISED_ON", 1)
+        patch.setattr(lab_engine, "_probed", lambda *_: {"probe_supplied": 0.5, "probe_pairs": 0.5})
+        patch.setattr("streamguard.lab.statistics.RESAMPLES", 20)
+        patch.setattr("streamguard.lab.calibrate.platt", lambda *_: (1.0, 0.0))  # four steps have learnt nothing
+        out = tmp_path_factory.mktemp("engines") / "deepfake-base"
+        write_engine(made_store, straight, out, EngineConfig(each=4, created="2026-01-01", machine="a test"))
+    return out
+
+
+def test_int8_is_symmetric_and_signed(engine):
+    graph = onnx.load(engine / "model.int8.onnx").graph
+    tensors = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    points = [n for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert points
+    for node in points:
+        assert tensors[node.input[2]].dtype == np.int8
+        assert not tensors[node.input[2]].any()
+    quantised = {n.output[0] for n in points}
+    convs = [n for n in graph.node if n.op_type == "Conv"]
+    assert all(n.input[0] in quantised and n.input[1] in quantised for n in convs)
+    assert all(tensors[n.input[2]].dtype == np.float32 for n in convs if len(n.input) > 2)
+
+
+def test_the_runtime_takes_the_engine(engine):
+    loaded = load_engine(engine)
+    assert set(loaded.variants) == {"fp32", "int8"}
+    assert loaded.model("fp32")
+    assert loaded.manifest["operating_points"]["default"]["promise"].startswith("Observed, not guaranteed")
+    assert (engine / "LICENSE").read_text().startswith("deepfake-base: licence")
+    assert "# deepfake-base 0.1.0" in (engine / "CARD.md").read_text()
+
+
+def test_the_manifest_has_these_keys(engine):
+    manifest = json.loads((engine / "manifest.json").read_text())
+    assert list(manifest) == [
+        "name", "version", "task", "created", "variants", "input", "preprocessing", "output", "rate",
+        "operating_points", "license",
+    ]  # fmt: skip
+    assert manifest["preprocessing"] == {
+        "kind": "face-square", "resampler": "halving", "margin": 0.0, "border": "reflect101",
+    }  # fmt: skip
+    assert set(manifest["variants"]["fp32"]) == {"file", "sha256", "calibration"}
+    assert manifest["output"] == {"name": "logit", "kind": "logit"}
+
+
+def test_int8_that_loses_too_much_does_not_ship(made_store, straight, tmp_path, monkeypatch):
+    from streamguard.lab import engine as lab_engine
+
+    for name, value in (("LARGEST_LOSS", -9.0), ("QUANTISED_ON", 1)):
+        monkeypatch.setattr(lab_engine, name, value)
+    monkeypatch.setattr(lab_engine, "_probed", lambda *_: {"probe_supplied": 0.5, "probe_pairs": 0.5})
+    monkeypatch.setattr("streamguard.lab.calibrate.platt", lambda *_: (1.0, 0.0))
+    write_engine(made_store, straight, tmp_path / "e", EngineConfig(each=4, created="2026-01-01", machine="a test"))
+    assert not (tmp_path / "e/model.int8.onnx").exists()
+    assert set(json.loads((tmp_path / "e/manifest.json").read_text())["variants"]) == {"fp32"}
+
+
+def test_quantising_needs_pictures(tmp_path):
+    with pytest.raises(UsageError, match="got none"):
+        files.quantise(tmp_path / "a.onnx", tmp_path / "b.onnx", np.zeros((0, 32, 32, 3), np.uint8))
