@@ -2,6 +2,8 @@
 PYTHON ?= python3
 PIP := pip install --quiet --disable-pip-version-check --constraint constraints.txt
 VENV := .venv/bin
+# CI also builds TensorRT plans; elsewhere those tests skip, unless the extra trt-test is installed.
+EXTRAS := test,check$(if $(CI),$(shell echo ,)trt-test)
 LAB := .venv-lab/bin
 
 .PHONY: demo test test-lab check wheel-test nightly clean
@@ -13,7 +15,7 @@ LAB := .venv-lab/bin
 	touch $@
 
 .venv/test: .venv/demo
-	$(VENV)/$(PIP) --editable '.[test,check]'
+	$(VENV)/$(PIP) --editable '.[$(EXTRAS)]'
 	touch $@
 
 .venv-lab/lab: pyproject.toml constraints.txt
