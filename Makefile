@@ -27,7 +27,7 @@ demo: .venv/demo  ## the main job on a made stream, for a minute
 	$(VENV)/streamguard demo
 
 test: .venv/test  ## the runtime's tests
-	$(VENV)/pytest -m 'not lab and not gpu'
+	$(VENV)/pytest --ignore tests/lab
 
 test-lab: .venv-lab/lab  ## the lab's tests: data, forgeries, training, export
 	$(LAB)/pytest -m lab tests/lab
