@@ -111,7 +111,8 @@ def test_it_is_frozen() -> None:
         ("streams: door\n", "streamguard.yaml:1: 'streams' is \"door\": expected a valid array."),
         (
             "detector:\n  backend: tpu\n",
-            "streamguard.yaml:2: 'detector.backend' is \"tpu\": expected 'openvino' or 'onnxruntime'.",
+            "streamguard.yaml:2: 'detector.backend' is \"tpu\": "
+            "expected 'openvino', 'onnxruntime', 'tensorrt' or 'tensorrt-rtx'.",
         ),
         (
             "sampling:\n  detect_every: 0\n",
