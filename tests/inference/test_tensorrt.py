@@ -5,7 +5,13 @@ there is a GPU.
 """
 
 import importlib.util
+import json
 import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
 from queue import SimpleQueue
 
 import numpy as np
@@ -216,17 +222,73 @@ def test_a_library_that_is_not_there_is_named(name, monkeypatch):
         create_backend(name, load_engine("face-yolov8n"), "auto", SimpleQueue(), slots=1)
 
 
-def test_what_the_adapter_uses_exists_in_the_real_bindings():
+# What adapter and builder use of either library. The adapter's part is what the doubles have: it has run on them.
+USED = {
+    double.__name__: [name for name in vars(double) if name[0] != "_" and name not in ("session", "input", "output")]
+    for double in (Logger, Runtime, ICudaEngine, IExecutionContext, TensorIOMode)
+} | {
+    "Builder": ["create_network", "create_builder_config", "create_optimization_profile", "build_serialized_network"],
+    "BuilderFlag": ["TF32"],
+    "IBuilderConfig": ["clear_flag", "add_optimization_profile"],
+    "ILogger": ["ERROR", "INTERNAL_ERROR", "log"],
+    "IOptimizationProfile": ["set_shape"],
+    "NetworkDefinitionCreationFlag": ["STRONGLY_TYPED"],
+    "OnnxParser": ["parse", "num_errors", "get_error"],
+    "ParserError": ["desc"],
+    "DataType": ["UINT8", "FLOAT"],
+}
+
+
+def test_what_is_used_exists_in_the_real_tensorrt_rtx():
     trt = require_rtx()
-    missing = []
-    for double in (Logger, Runtime, ICudaEngine, IExecutionContext, TensorIOMode):
-        real = getattr(trt, double.__name__)
-        used = {name for name in vars(double) if not name.startswith("_")} - {"session", "input", "output"}
-        missing += [f"{double.__name__}.{name}" for name in used if not hasattr(real, name)]
-    missing += [name for name in vars(TensorRt) if not name.startswith("__") and not hasattr(trt, name)]
-    assert missing == []
-    assert trt.uint8 == trt.DataType.UINT8
-    assert trt.float32 == trt.DataType.FLOAT
+    assert [f"{kind}.{name}" for kind in USED for name in USED[kind] if not hasattr(getattr(trt, kind), name)] == []
+    assert (trt.uint8, trt.float32) == (trt.DataType.UINT8, trt.DataType.FLOAT)
+
+
+# The libraries that the bindings of TensorRT 11 load, and the functions that they look for there.
+HOLLOW = {
+    "nvinfer": [
+        "createInferBuilder_INTERNAL",
+        "createInferRefitter_INTERNAL",
+        "createInferRuntime_INTERNAL",
+        "getBuilderPluginRegistry",
+        "getPluginRegistry",
+    ],
+    "nvinfer_plugin": ["initLibNvInferPlugins"],
+    "nvonnxparser": [
+        "createNvOnnxParserRefitter_INTERNAL",
+        "createNvOnnxParser_INTERNAL",
+        "getNvOnnxParserVersion",
+    ],
+}
+
+
+def test_what_is_used_exists_in_the_real_tensorrt(tmp_path):
+    """Its libraries are not on PyPI, its Python bindings are: they load over libraries that only have the names."""
+    missing = [] if importlib.util.find_spec("tensorrt_bindings") else ["tensorrt-cu13-bindings"]
+    missing += [] if shutil.which("cc") else ["a C compiler"]
+    if missing:
+        reason = f"no {', no '.join(missing)}; pip install 'streamguard[trt-test]'"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    for name, functions in HOLLOW.items():
+        file = f"lib{name}.so.11"
+        source = "".join(f"void *{function}(void) {{ return 0; }}\n" for function in functions)
+        options = ["-shared", "-fPIC", f"-Wl,-soname,{file}", "-o", str(tmp_path / file), "-x", "c", "-"]
+        subprocess.run(["cc", *options], input=source, text=True, check=True)
+    program = (
+        "import json, sys; sys.path[:], used = json.loads(sys.argv[1]); import tensorrt_bindings as trt; "
+        "print(trt.__version__, [(k, n) for k in used for n in used[k] if not hasattr(getattr(trt, k), n)], "
+        "(trt.uint8, trt.float32) == (trt.DataType.UINT8, trt.DataType.FLOAT))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps([sys.path, USED])],
+        env=os.environ | {"LD_LIBRARY_PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert re.fullmatch(r"11\.[\d.]+ \[\] True\n", done.stdout), done.stdout + done.stderr
 
 
 def _gpu_reason():
