@@ -11,13 +11,16 @@ from __future__ import annotations
 import ctypes
 import importlib
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
 from streamguard.errors import BackendError, EngineError
 from streamguard.frames import U8
+
+_NON_BLOCKING: Final = 1
+"""CU_STREAM_NON_BLOCKING, which pycuda has no name for: the stream waits for nobody else's work."""
 
 
 class Gpu(NamedTuple):
@@ -69,15 +72,19 @@ class PyCudaMemory:
 
     def __init__(self, driver: Any, device: int = 0) -> None:
         self._driver = driver
-        try:
-            driver.init()
-            found = driver.Device(device)
-            self.gpu = Gpu(found.name(), found.compute_capability())
-            self._context = found.retain_primary_context()
-            self._context.push()
-            self._stream = driver.Stream()
-        except driver.Error as error:
-            raise EngineError(f"pycuda can't use GPU {device}: {error}") from error
+        with ExitStack() as undo:
+            try:
+                driver.init()
+                found = driver.Device(device)
+                self.gpu = Gpu(found.name(), found.compute_capability())
+                self._context = found.retain_primary_context()
+                undo.callback(self._context.detach)
+                self._context.push()
+                undo.callback(self._context.pop)
+                self._stream = driver.Stream(_NON_BLOCKING)
+            except driver.Error as error:
+                raise EngineError(f"pycuda can't use GPU {device}: {error}") from error
+            undo.pop_all()
         self.stream: int = self._stream.handle
         flags = driver.event_flags
         self._mark_flags = flags.BLOCKING_SYNC | flags.DISABLE_TIMING
@@ -131,16 +138,20 @@ class CudaBindingsMemory:
 
     def __init__(self, driver: Any, device: int = 0) -> None:
         self._driver = driver
-        self.gpu = Gpu(f"GPU {device}", (0, 0))
-        try:
-            self._call(driver.cuInit, 0)
-            self._device = self._call(driver.cuDeviceGet, device)
-            self.gpu = Gpu(self._name(), self._capability())
-            self._context = self._call(driver.cuDevicePrimaryCtxRetain, self._device)
-            self._call(driver.cuCtxPushCurrent, self._context)
-            self._stream = self._call(driver.cuStreamCreate, driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value)
-        except (BackendError, RuntimeError) as error:  # RuntimeError: the package finds no driver to call
-            raise EngineError(f"cuda-bindings can't use GPU {device}: {error}") from error
+        self.gpu = Gpu(f"number {device}", (0, 0))
+        with ExitStack() as undo:
+            try:
+                self._call(driver.cuInit, 0)
+                self._device = self._call(driver.cuDeviceGet, device)
+                self.gpu = Gpu(self._name(), self._capability())
+                self._context = self._call(driver.cuDevicePrimaryCtxRetain, self._device)
+                undo.callback(driver.cuDevicePrimaryCtxRelease, self._device)
+                self._call(driver.cuCtxPushCurrent, self._context)
+                undo.callback(driver.cuCtxPopCurrent)
+                self._stream = self._call(driver.cuStreamCreate, _NON_BLOCKING)
+            except (BackendError, RuntimeError) as error:  # RuntimeError: the package finds no driver to call
+                raise EngineError(f"cuda-bindings can't use GPU {device}: {error}") from error
+            undo.pop_all()
         self.stream: int = int(self._stream)
         flags = driver.CUevent_flags
         self._mark_flags = flags.CU_EVENT_BLOCKING_SYNC.value | flags.CU_EVENT_DISABLE_TIMING.value

@@ -23,6 +23,8 @@ CUresult cuDeviceGetCount(int *count) { *count = 1; return OK; }
 CUresult cuDeviceGet(int *device, int ordinal) { *device = 0; return ordinal ? INVALID_DEVICE : OK; }
 CUresult cuDeviceGetName(char *name, int length, int device) { snprintf(name, length, "Fake GPU"); return OK; }
 CUresult cuDeviceGetAttribute(int *value, int kind, int device) { *value = kind == 75 ? 8 : 6; return OK; }
+CUresult cuDeviceComputeCapability(int *major, int *minor, int device) { *major = 8; *minor = 6; return OK; }
+CUresult cuGetErrorString(CUresult error, const char **text) { *text = "as the test asked for"; return OK; }
 CUresult cuDevicePrimaryCtxRetain(void **context, int device) { retained++; *context = &held; return OK; }
 CUresult cuDevicePrimaryCtxRelease_v2(int device) { retained--; return OK; }
 CUresult cuCtxPushCurrent_v2(void *context) { pushed++; return OK; }
@@ -46,15 +48,25 @@ CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t size, void *str
     memcpy(to, (void *)from, size);
     return OK;
 }
-CUresult cuStreamCreate(void **stream, unsigned flags) { held++; *stream = (void *)0x57; return flags == 1 ? OK : INVALID_VALUE; }
+CUresult cuStreamCreate(void **stream, unsigned flags) {
+    if (flags != 1 || asked("no stream")) return INVALID_VALUE;
+    held++;
+    *stream = (void *)0x57;
+    return OK;
+}
 CUresult cuStreamDestroy_v2(void *stream) { held--; return OK; }
-CUresult cuEventCreate(void **event, unsigned flags) { held++; *event = (void *)0xE7; return flags == 3 ? OK : INVALID_VALUE; }
+CUresult cuEventCreate(void **event, unsigned flags) {
+    if (flags != 3) return INVALID_VALUE;
+    held++;
+    *event = (void *)0xE7;
+    return OK;
+}
 CUresult cuEventRecord(void *event, void *stream) { return stream == (void *)0x57 ? OK : INVALID_VALUE; }
 CUresult cuEventSynchronize(void *event) { return OK; }
 CUresult cuEventDestroy_v2(void *event) { held--; return OK; }
 
 /* For the test: what is left. */
-int fake_cuda_left(void) { return held || pushed || retained; }
+int fake_cuda_left(void) { return held + 100 * pushed + 10000 * retained; }
 
 /* How cuda-bindings finds the rest. */
 CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, unsigned long long flags, int *status) {

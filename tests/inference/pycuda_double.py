@@ -55,6 +55,10 @@ class Device:
 class Stream:
     handle = 0x57
 
+    def __init__(self, flags=0):
+        _call("cuStreamCreate")
+        assert flags == 1
+
 
 class Event:
     def __init__(self, flags=0):
