@@ -97,7 +97,7 @@ class EngineChoice(Settings):
 
     engine: Annotated[str, Field(min_length=1)]
     """A name of `streamguard engines list`, or a folder with a manifest.json."""
-    backend: Literal["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"] = "openvino"
+    backend: Literal["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "auto"] = "openvino"
     """The library that runs it."""
     variant: Annotated[str, Field(min_length=1)] = "auto"
     """The precision, for instance `fp32` or `int8`; `auto` is the backend's first choice for this engine."""

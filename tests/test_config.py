@@ -112,7 +112,7 @@ def test_it_is_frozen() -> None:
         (
             "detector:\n  backend: tpu\n",
             "streamguard.yaml:2: 'detector.backend' is \"tpu\": "
-            "expected 'openvino', 'onnxruntime', 'tensorrt' or 'tensorrt-rtx'.",
+            "expected 'openvino', 'onnxruntime', 'tensorrt', 'tensorrt-rtx' or 'auto'.",
         ),
         (
             "sampling:\n  detect_every: 0\n",

@@ -63,7 +63,7 @@ class Backend(Protocol):
 Completions = SimpleQueue[Any]
 """Where completions arrive. The inference thread's inbox carries its other messages on the same queue."""
 
-_BACKENDS = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
+_BACKENDS = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "auto")
 
 
 def create_backend(name: str, engine: Engine, variant: str, completions: Completions, *, slots: int) -> Backend:
@@ -84,6 +84,10 @@ def create_backend(name: str, engine: Engine, variant: str, completions: Complet
         from streamguard.inference.tensorrt import open_tensorrt
 
         return open_tensorrt(name, engine, variant, completions, slots=slots)
+    if name == "auto":
+        from streamguard.inference.auto import open_auto
+
+        return open_auto(engine, variant, completions, slots=slots)
     raise EngineError(f"backend '{name}' is not known. Use one of: {', '.join(_BACKENDS)}.")
 
 
