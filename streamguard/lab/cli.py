@@ -17,6 +17,9 @@ from streamguard.errors import UsageError
 
 VERBS: Final = {
     "detector": ("streamguard.lab.detector:detector", "Train the face detector, export and measure it."),
+    "faces": ("streamguard.lab.faces:faces", "Cut faces out of real and forged video."),
+    "split": ("streamguard.lab.split:split", "Cut a face file into parts that share nothing."),
+    "audit": ("streamguard.lab.audit:audit", "Check a split for neighbours, and its faces for shortcuts."),
     "train": ("streamguard.lab.train:train", "Train the base classifier."),
     "export": ("streamguard.lab.engine:make_engine", "Make an engine folder of a trained classifier."),
 }

@@ -55,6 +55,11 @@ class Dataset:
             raise UsageError("STREAMGUARD_DATA is not set. Set it to the folder that holds manifest.csv.")
         return cls(Path(root))
 
+    def close(self) -> None:
+        """Close the archives; the next read opens them again."""
+        while self._archives:
+            self._archives.popitem()[1].close()
+
     @cached_property
     def manifest(self) -> tuple[Entry, ...]:
         """All rows of ``manifest.csv``, in file order."""
