@@ -99,7 +99,7 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
         "version": config.version, "date": created, "size": training.size, "margin": training.margin,
         "batch": training.batch, "resampler": RESAMPLER, "bins": BINS, "pretrained": PRETRAINED,
         "machine": config.machine or f"{platform.machine()}, {config.threads} thread(s)",
-        "command": f"streamguard lab export --run runs/{run.name} --out engines/{files.NAME}",
+        "command": f"streamguard lab export --run runs/{run.name} --out engines/{files.NAME} --each {config.each}",
     }  # fmt: skip
     metrics |= _figures(held, runners, scales) | _probed(store, training.seed, crop)
     metrics["int8_loss"] = round(_loss(metrics["figures"]), 4)
