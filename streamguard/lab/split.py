@@ -175,9 +175,9 @@ def components_of(facts: Facts, near: Sequence[tuple[int, int]], swaps: Swaps = 
         video, *others = facts.nodes(row)
         for other in others if swaps == "join" or not fake else ():
             components.join(video, other)
-    for one, other in near:
-        if swaps == "join" or not (facts.fake[one] or facts.fake[other]):
-            components.join(facts.nodes(one)[0], facts.nodes(other)[0])
+    for first, second in near:
+        if swaps == "join" or not (facts.fake[first] or facts.fake[second]):
+            components.join(facts.nodes(first)[0], facts.nodes(second)[0])
     return components
 
 

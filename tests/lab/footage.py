@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from streamguard.frames import U8
+from streamguard.frames import U8, Box
 from streamguard.ingest.demo import photograph
+from streamguard.lab.facefile import Done, FaceCut, FaceFile
+from streamguard.lab.layouts import Clip, Label
 from tests.media import write_video
 
 SIDE = 192
@@ -47,3 +51,37 @@ def clip(path: Path, *numbers: int, forged: int | None = None, frames: int = FRA
     """A tiny H.264 file of such a scene."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_video(path, scene(*numbers, forged=forged, frames=frames), fps=FPS)
+
+
+@dataclass(frozen=True)
+class Made:
+    """One made video of a face file: its pictures, and a hash for each (by default one that is far from all others)."""
+
+    video: str
+    label: str
+    identities: tuple[str, ...] = ()
+    original: str = ""
+    source: str = "made"
+    generator: str = "none"
+    pictures: tuple[U8, ...] = ()
+    hashes: tuple[int, ...] = ()
+
+
+def face_file(path: Path, videos: Sequence[Made], config: dict[str, object] | None = None) -> FaceFile:
+    """A whole face file of made faces, 192 px, a black picture where a video has none."""
+    rng = np.random.default_rng(0)
+    file = FaceFile.create(path, config or {}, SIDE)
+    for made in videos:
+        pictures = made.pictures or (np.zeros((SIDE, SIDE, 3), np.uint8),)
+        hashes = made.hashes or tuple(int(h) for h in rng.integers(0, 2**64 - 1, len(pictures), np.uint64))
+        box = Box(42, 26, 152, 160)
+        cuts = [
+            FaceCut(picture, box, box, frame, frame / FPS, 1, 0.9, value)
+            for frame, (picture, value) in enumerate(zip(pictures, hashes, strict=True))
+        ]
+        label: Label = "fake" if made.label == "fake" else "real"
+        original = made.original or made.video
+        item = Clip(made.video, label, made.source, made.generator, made.identities, original, "", Path(made.video))
+        file.append(item, cuts, Done(made.video, label, len(cuts), {}))
+    file.finish()
+    return file
