@@ -210,7 +210,8 @@ def judge(
     for fitted, measured in folds.split(features, labels, member):
         if len(set(labels[fitted].tolist())) < 2:
             continue
-        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+        # Balanced: a fold with more fakes leaves fewer to fit on, and that must not lower its scores.
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))
         scores[measured] = model.fit(features[fitted], labels[fitted]).decision_function(features[measured])
     known = ~np.isnan(scores)
     if len(set(labels[known].tolist())) < 2:
