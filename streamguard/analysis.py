@@ -99,6 +99,7 @@ class StreamAnalysis:
         self._keep = keep
         self._settings = settings
         self._metrics = metrics
+        metrics.segments.labels(stream, State.FLAGGED.value)  # exists at 0: a counter that appears at 1 has no increase
         self._gate = QualityGate(settings.quality)
         self._followed: dict[int, _Followed] = {}
         self._session = 0
