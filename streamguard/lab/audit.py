@@ -14,7 +14,7 @@ It fails (exit code 1, each failure named) on
 The probe is cross-validated: no component is in both the folds that fit it and the fold that measures it. It never
 looks at the part ``test``. A source with one label only is listed: shown in training, it would be the label.
 
-The run folder (``split.audit/`` beside the split) holds config.json, log.txt and metrics.json.
+The run folder (``split.audit/`` beside the split) holds config.json, log.txt, metrics.json and probe.png.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from sklearn.preprocessing import StandardScaler
 
 from streamguard.frames import F32, U8, Box
 from streamguard.lab.augment import Chain, Crop
+from streamguard.lab.data_plots import probe_figures, save
 from streamguard.lab.facefile import FaceFile
 from streamguard.lab.faces import run_folder
 from streamguard.lab.phash import NEIGHBOUR, neighbours
@@ -223,6 +224,7 @@ def judge(
 def _write(run: Path, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     for name, value in (("config.json", config), ("metrics.json", metrics)):
         (run / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    save(probe_figures(metrics["probe"], LIMIT), run / "probe.png")
     (run / "log.txt").write_text("".join(f"{line}\n" for line in metrics["failures"] or ["passed"]), encoding="utf-8")
 
 

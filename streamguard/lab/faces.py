@@ -3,8 +3,8 @@
     streamguard lab faces /data/Celeb-DF-v2 --out runs/celeb/faces.h5
     streamguard lab faces /data/Celeb-DF-v2 --out runs/celeb/faces.h5 --resume
 
-Beside ``faces.h5`` lies its run folder ``faces.run/``: config.json, log.jsonl (a line a video), metrics.json. Which
-faces carry a clip's label is said in :mod:`streamguard.lab.extraction`. A face whose hash is within
+Beside ``faces.h5`` lies its run folder ``faces.run/``: config.json, log.jsonl (a line a video), metrics.json,
+sizes.png. Which faces carry a clip's label is said in :mod:`streamguard.lab.extraction`. A face whose hash is within
 :data:`~streamguard.lab.phash.DUPLICATE` bits of one kept before is dropped, if both have the same label, source and
 generator: a forgery is no duplicate of the frame that it was made of.
 """
@@ -30,6 +30,7 @@ from rich.table import Table
 
 from streamguard.errors import InputUnreadable, UsageError, redact
 from streamguard.inference.engines import Engine, load_engine
+from streamguard.lab.data_plots import face_sizes, save
 from streamguard.lab.extraction import Footage, Recipe, Searcher, extract
 from streamguard.lab.facefile import Done, FaceCut, FaceFile
 from streamguard.lab.layouts import Clip, read_layout
@@ -74,6 +75,7 @@ def faces(
     for label in ("real", "fake"):
         if not metrics["faces"][label]:
             raise InputUnreadable(f"'{dataset}' ({name}) gave no {label} face. Dropped: {metrics['dropped'][label]}.")
+    save(face_sizes(file.column("box"), file.column("label") > 0), run / "sizes.png")
     if metrics["unreadable"]:
         raise typer.Exit(1)
 

@@ -91,6 +91,7 @@ def test_an_honest_file_passes(honest, split_of, capsys):
     assert probe["chain"] <= LIMIT
     assert probe["interval"][0] <= probe["chain"] <= probe["interval"][1]
     assert json.loads((run / "config.json").read_text())["limit"] == LIMIT
+    assert (run / "probe.png").is_file()
     assert (run / "log.txt").read_text() == "passed\n"
 
 

@@ -66,6 +66,7 @@ def test_plain_folders_by_the_command(plain, tmp_path, capsys):
     config = json.loads((run / "config.json").read_text())
     assert (config["layout"], config["margin"], config["detector"]["name"]) == ("plain", 0.4, "face-yolov8n")
     assert len((run / "log.jsonl").read_text().splitlines()) == 6
+    assert (run / "sizes.png").is_file()
     assert "faces kept" in capsys.readouterr().out
 
 
