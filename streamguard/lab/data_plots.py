@@ -24,7 +24,7 @@ def face_sizes(boxes: F32, fake: np.ndarray) -> Figure:
     sides = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
     edges = np.geomspace(max(1.0, sides.min()), max(2.0, sides.max() * 1.01), 25)
     for label, rows in (("real", ~fake), ("fake", fake)):
-        axes.hist(sides[rows], edges, label=f"{label} ({int(rows.sum())})", alpha=0.6, color=_COLOURS[label])
+        axes.hist(sides[rows], edges.tolist(), label=f"{label} ({int(rows.sum())})", alpha=0.6, color=_COLOURS[label])
     axes.set(xscale="log", xlabel="longer side of the face in its frame, px", ylabel="faces")
     axes.legend()
     return figure

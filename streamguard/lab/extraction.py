@@ -3,11 +3,11 @@
 Which faces carry the clip's label:
 
 * a real clip: every face of a track seen at least twice;
-* a fake video: only the manipulated face; the rest is dropped as ``bystander``. It is the track seen in a quarter of
-  the searched frames or more, if no other is seen 0.6 times as often (:data:`COVER`, :data:`RIVAL`). Otherwise the
-  recording that the clip was made of decides, if it is at hand: the tracks that differ from it by :data:`CHANGED`
-  levels, and by half of what the most changed one does, are manipulated. Where neither speaks, all are dropped as
-  ``ambiguous``.
+* a fake video: only the manipulated face; the rest is dropped as ``bystander``. It is the track seen most often, if
+  that is in a quarter of the searched frames or more and others are beside it in less than 0.6 of its own
+  (:data:`COVER`, :data:`BESIDE`). Otherwise the recording that the clip was made of decides, if it is at hand: the
+  tracks that differ from it by :data:`CHANGED` levels, and by half of what the most changed one does, are manipulated.
+  Where neither speaks, all are dropped as ``ambiguous``.
 * a fake picture: the face that the manifest's box names, else the largest one.
 """
 
@@ -41,7 +41,7 @@ from streamguard.pixels import crop, crop_square, letterbox, picture_of_rgb
 from streamguard.vision.detector import FaceDecoder
 from streamguard.vision.tracker import Tracker, TrackerSettings
 
-RIVAL: Final = 0.6  # of the leading track's sightings: from there on it does not lead
+BESIDE: Final = 0.6  # of the leading track's sightings with another face beside it: from there on it does not lead
 COVER: Final = 0.25  # of the searched frames that a leading track is seen in
 CHANGED: Final = 3.0  # levels of luma and chroma together, mean over a face; recompression alone stays below
 AGREES: Final = 0.3  # overlap (IoU) with the box that a manifest names
@@ -133,11 +133,11 @@ class Footage:
 
 @dataclass(slots=True)
 class _Watched:
-    """What was seen of a clip: searches, sightings by track, and the faces of the frames to keep."""
+    """What was seen of a clip: the number of searches, those in which each track was seen, and the faces to keep."""
 
     still: bool
     searched: int = 0
-    sightings: Counter[int] = field(default_factory=Counter)
+    sightings: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     held: list[FaceCut] = field(default_factory=list)
     patches: list[F32] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
@@ -152,7 +152,7 @@ def extract(
     ``original`` finds the recording that a fake was made of, None where it is not at hand.
     """
     watched = _watch(clip, footage, search, recipe)
-    confirmed = [t for t, seen in watched.sightings.items() if seen > 1 or watched.still]
+    confirmed = [t for t, seen in watched.sightings.items() if len(seen) > 1 or watched.still]
     chosen, why = set(confirmed), ""
     if clip.label == "fake" and confirmed:
         if watched.still:
@@ -201,7 +201,8 @@ def _follow(frames: Iterator[Frame], wanted: list[float], watched: _Watched, sea
         next_search = frame.pts + recipe.step
         matched = tracker.update(frame.pts, search(frame.picture)).matched
         watched.searched += 1
-        watched.sightings.update(track.id for track, _ in matched)
+        for track, _ in matched:
+            watched.sightings[track.id].add(watched.searched)
         if not keep:
             continue
         while next_wanted < len(wanted) and frame.pts >= wanted[next_wanted] - grain:
@@ -243,11 +244,11 @@ def _manipulated(
     clip: Clip, watched: _Watched, confirmed: Sequence[int], footage: Footage, original: Original
 ) -> tuple[set[int], str]:
     """The manipulated tracks of a fake video, and why the others are dropped."""
-    ordered = sorted(confirmed, key=lambda track: -watched.sightings[track])
-    lead = watched.sightings[ordered[0]]
-    alone = len(ordered) == 1 or watched.sightings[ordered[1]] < RIVAL * lead
-    if alone and lead >= COVER * watched.searched:
-        return {ordered[0]}, "bystander"
+    leader = max(confirmed, key=lambda track: len(watched.sightings[track]))
+    seen = watched.sightings[leader]
+    others = set().union(*(watched.sightings[track] for track in confirmed if track != leader))
+    if len(seen) >= COVER * watched.searched and len(seen & others) < BESIDE * len(seen):
+        return {leader}, "bystander"
     recording = original(clip)
     changes = {} if recording is None else _changes(recording, watched, footage)
     most = max(changes.values(), default=0.0)

@@ -74,6 +74,18 @@ def test_a_passer_by_in_a_fake_video_is_not_called_fake(tmp_path, run):
     assert dropped["bystander"] >= 1
 
 
+def test_after_a_cut_the_longer_track_keeps_the_label(tmp_path, run):
+    """The face goes on elsewhere in the picture: the same person or not, nothing says so."""
+    wall = np.full((SIDE, SIDE, 3), 90, np.uint8)
+    frames = [
+        np.hstack([face, wall] if i < 12 else [wall, face]) for i, face in enumerate(scene(2, forged=2, frames=20))
+    ]
+    kept, dropped, _ = run(described(write_video(tmp_path / "a.mp4", frames, fps=FPS)), recipe=Recipe(6))
+    assert {face.box.x1 < SIDE for face in kept} == {True}
+    assert len(kept) + dropped["bystander"] == 6
+    assert min(len(kept), dropped["bystander"]) >= 2
+
+
 @pytest.mark.parametrize("forged", [2, 3])
 def test_the_recording_says_which_of_two_is_forged(tmp_path, run, forged):
     original = described(clip(tmp_path / "real.mp4", 2, 3), "real")
