@@ -61,6 +61,8 @@ TransportOption = Annotated[
     Transport, typer.Option("--transport", help="How the media of rtsp:// sources on the command line travel.")
 ]
 
+# One whose forgery the shipped engine finds; benchmarks/demo_seeds.py counts those it does not.
+SEED: Final = 6
 _STDOUT: Final = "-"
 _NOWHERE: Final = "none"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
@@ -92,7 +94,7 @@ def watch(
 
 
 def demo(
-    seed: Annotated[int, typer.Option(min=0, help="Of the camera's path and the forgery.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the camera's path and the forgery.")] = SEED,
     duration: Annotated[
         float, typer.Option(min=0.04, metavar="SECONDS", callback=_finite, help="Cuts or repeats the minute.")
     ] = 60.0,
