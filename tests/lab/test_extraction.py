@@ -44,7 +44,7 @@ def test_frames_are_spread_evenly_and_seeded(tmp_path, run):
     steps = np.diff([face.pts for face in kept])
     assert steps == pytest.approx([2.9 / 3] * 2, abs=1 / FPS)
     assert [face.frame for face in run(item)[0]] == [face.frame for face in kept]
-    seeds = {tuple(face.frame for face in run(item, recipe=Recipe(3, seed=seed))[0]) for seed in range(4)}
+    seeds = {tuple(face.frame for face in run(item, recipe=Recipe(3, seed=seed))[0]) for seed in range(2)}
     assert len(seeds) > 1
 
 

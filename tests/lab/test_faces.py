@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,13 +36,23 @@ def cut_faces(root, out, **settings):
     return FaceFile(out)
 
 
-@pytest.fixture
-def plain(tmp_path):
-    root = tmp_path / "plain"
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory):
+    root = tmp_path_factory.mktemp("encoded") / "plain"
     for number in (2, 3, 4):
         clip(root / f"real/{number}.mp4", number)
         clip(root / f"fake/{number}.mp4", number, forged=number)
     return root
+
+
+@pytest.fixture
+def plain(encoded, tmp_path):
+    return Path(shutil.copytree(encoded, tmp_path / "plain"))
+
+
+@pytest.fixture(scope="module")
+def whole(encoded):
+    return cut_faces(encoded, encoded.parent / "whole.h5")
 
 
 def same(one: FaceFile, other: FaceFile) -> bool:
@@ -70,21 +82,20 @@ def test_plain_folders_by_the_command(plain, tmp_path, capsys):
     assert "faces kept" in capsys.readouterr().out
 
 
-def test_threads_change_nothing(plain, tmp_path):
-    assert same(cut_faces(plain, tmp_path / "a.h5"), cut_faces(plain, tmp_path / "b.h5", threads=3))
+def test_threads_change_nothing(plain, tmp_path, whole):
+    assert same(cut_faces(plain, tmp_path / "faces.h5", threads=3), whole)
 
 
-def test_a_half_written_file_goes_on(plain, tmp_path):
-    whole = cut_faces(plain, tmp_path / "whole.h5")
+def test_a_half_written_file_goes_on(plain, tmp_path, whole):
     out = tmp_path / "broken.h5"
-    broken = cut_faces(plain, out)
+    shutil.copy(whole.path, out)
+    broken = FaceFile(out)
     with h5py.File(out, "r+") as raw:  # as if killed while the third video's faces were being written
         raw.attrs["complete"] = False
         for name in ("done/rows", "done/outcome"):
             raw[name].resize(2, axis=0)
         for name in COLUMNS:
             raw[name].resize(int(raw["done/rows"][1]) + 1, axis=0)
-    (tmp_path / "broken.run/log.jsonl").unlink()
     with pytest.raises(UsageError, match=r"broken\.h5' exists\. Use --resume"):
         cut_faces(plain, out)
     cut_faces(plain, out, resume=True)
@@ -95,7 +106,7 @@ def test_a_half_written_file_goes_on(plain, tmp_path):
     assert out.read_bytes() == before  # a whole file stays as it is
 
 
-def test_a_killed_run_goes_on(plain, tmp_path):
+def test_a_killed_run_goes_on(plain, tmp_path, whole):
     out = tmp_path / "faces.h5"
     code = "from streamguard.lab.cli import run; import sys; sys.exit(run(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "faces", str(plain), "--out", str(out), "--frames", "3", "--size", "64"]
@@ -107,12 +118,12 @@ def test_a_killed_run_goes_on(plain, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     cut_faces(plain, out, resume=True)
-    assert same(FaceFile(out), cut_faces(plain, tmp_path / "whole.h5"))
+    assert same(FaceFile(out), whole)
 
 
-def test_a_file_of_another_configuration_is_refused(plain, tmp_path):
+def test_a_file_of_another_configuration_is_refused(plain, tmp_path, whole):
     out = tmp_path / "faces.h5"
-    cut_faces(plain, out)
+    shutil.copy(whole.path, out)
     with pytest.raises(UsageError, match="begun with other values of frames, margin"):
         cut_faces(plain, out, resume=True, frames=2, margin=0.2)
     clip(plain / "fake/5.mp4", 5, forged=5)
