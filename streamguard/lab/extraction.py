@@ -2,13 +2,14 @@
 
 Which faces carry the clip's label:
 
-* a real clip: every face of a track seen at least twice;
+* a real video: every face of a track seen at least twice;
 * a fake video: only the manipulated face; the rest is dropped as ``bystander``. It is the track seen most often, if
   that is in a quarter of the searched frames or more and others are beside it in less than 0.6 of its own
   (:data:`COVER`, :data:`BESIDE`). Otherwise the recording that the clip was made of decides, if it is at hand: the
   tracks that differ from it by :data:`CHANGED` levels, and by half of what the most changed one does, are manipulated.
   Where neither speaks, all are dropped as ``ambiguous``.
-* a fake picture: the face that the manifest's box names, else the largest one.
+* a picture, real or fake: the face that the manifest's box names, else the largest one. Were the smaller faces of real
+  pictures kept and those of fakes dropped, size would tell the label.
 """
 
 from __future__ import annotations
@@ -154,11 +155,10 @@ def extract(
     watched = _watch(clip, footage, search, recipe)
     confirmed = [t for t, seen in watched.sightings.items() if len(seen) > 1 or watched.still]
     chosen, why = set(confirmed), ""
-    if clip.label == "fake" and confirmed:
-        if watched.still:
-            chosen, why = _named_face(clip, watched.held), "bystander"
-        else:
-            chosen, why = _manipulated(clip, watched, confirmed, footage, original)
+    if watched.still:
+        chosen, why = _named_face(clip, watched.held), "bystander"
+    elif clip.label == "fake" and confirmed:
+        chosen, why = _manipulated(clip, watched, confirmed, footage, original)
     kept: list[FaceCut] = []
     for face in watched.held:
         if face.track not in confirmed:
