@@ -40,7 +40,7 @@ def tell(out: Console, report: Mapping[str, Any]) -> None:
     for what in ("detector", "classifier"):
         times = ", ".join(f"{variant} {ms:.2f}" for variant, ms in report[f"{what}_ms"].items())
         out.print(f"{what:<16}  {times} ms a picture on one core")
-    out.print(_table(report["pipeline"]), width=console.WIDE, crop=False)
+    console.output(width=console.WIDE).print(_table(report["pipeline"]), crop=False)
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

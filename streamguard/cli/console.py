@@ -25,9 +25,9 @@ class _Output(Console):
         raise SinkClosed("Nobody reads the output any more.")
 
 
-def output(*, stderr: bool = False) -> Console:
-    """Standard output (or error), whole lines, colours on a terminal alone."""
-    return _Output(stderr=stderr, highlight=False, soft_wrap=True)
+def output(*, stderr: bool = False, width: int | None = None) -> Console:
+    """Standard output (or error), whole lines, colours on a terminal alone; ``width`` in characters, for tables."""
+    return _Output(stderr=stderr, highlight=False, soft_wrap=True, width=width)
 
 
 def complain(message: str) -> None:

@@ -33,7 +33,7 @@ def list_engines() -> None:
         size, licence = f"{engine.input.width}x{engine.input.height}", str(engine.manifest.get("license", ""))
         variants = ", ".join(engine.variants)
         table.add_row(engine.name, engine.version, engine.task, size, variants, engine.sha256[:12], licence)
-    console.output().print(table, width=console.WIDE, crop=False)
+    console.output(width=console.WIDE).print(table, crop=False)
     raise typer.Exit(EngineError.exit_code if failed else 0)
 
 
