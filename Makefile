@@ -30,7 +30,7 @@ test: .venv/test  ## the runtime's tests
 	$(VENV)/pytest --ignore tests/lab
 
 test-lab: .venv-lab/lab  ## the lab's tests: data, forgeries, training, export
-	$(LAB)/pytest -m lab tests/lab
+	$(LAB)/pytest tests/lab
 
 check: .venv/test  ## format, lint, types, floors
 	$(VENV)/ruff format --check .
