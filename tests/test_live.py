@@ -258,6 +258,7 @@ def test_lost_packets_are_counted_and_the_stream_stays_up(faces, neighbour):
         assert watch.value("frames_corrupt_total", "cam") > 0
         assert watch.reconnects("cam") == {}
         assert "down" not in watch.kinds("cam")
+        assert watch.state("cam")[1] in (None, "damaged frames", "too little evidence", "no scores", "no face")
         assert watch.value("frames_corrupt_total", "next") == 0
         assert watch.worst_stall("next") < MOST_STALL
 
@@ -303,6 +304,7 @@ def test_fifty_connections_leave_nothing_behind(faces, neighbour):
     with RtspServer(faces) as server, Watch() as watch:
         watch.add("next", neighbour)
         watch.until_more("next", 10)
+        watch.calm("next")
         sizes = []
         for turn in range(50):
             watch.add(f"cam{turn % 2}", server)
@@ -317,6 +319,7 @@ def test_fifty_connections_leave_nothing_behind(faces, neighbour):
         assert abs(last_threads - first_threads) <= 1, sizes
         assert abs(last_files - first_files) <= 2, sizes
         assert watch.kinds("next") == ["up"]
+        assert watch.worst_stall("next") < MOST_STALL
 
 
 def test_a_password_shows_nowhere(faces, caplog):

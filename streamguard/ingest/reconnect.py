@@ -54,7 +54,7 @@ class Backoff:
         if reason == "changed" and lasted >= settings.first:
             return 0.0
         if reason == "denied":
-            return self._jitter(settings.denied)
+            return settings.denied
         ceiling = min(settings.longest, settings.first * 2.0 ** min(self._failures, 32))
         self._failures += 1
         return self._jitter(ceiling)
