@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from streamguard.cli import console
+from streamguard.cli.reload import source_of
 
 app = typer.Typer(help="streamguard.yaml.", no_args_is_help=True)
 
@@ -20,11 +21,10 @@ def check(path: Annotated[Path, typer.Argument(metavar="FILE", help="streamguard
     from streamguard.config import load_config
     from streamguard.decision.calibration import operating_point
     from streamguard.inference.engines import load_engine
-    from streamguard.ingest.source import open_source
 
     config = load_config(path)
     for stream in config.streams:
-        open_source(stream.uri, name=stream.name)
+        source_of(stream)
     load_engine(config.detector.engine)
     classifier = load_engine(config.classifier.engine)
     operating_point(classifier.manifest, config.operating_point)
