@@ -2,8 +2,9 @@
 
 A network shown real pictures of one sharpness and fakes of another learns sharpness. So quality is drawn
 here, anew for every picture and widely enough to cover what streams carry: soft pictures enlarged, sharp
-ones reduced, denoised, sharpened in the camera, compressed once or twice. Both partners of a forged pair
-share one :class:`Chain`: same seed, same parameters, same noise.
+ones reduced, denoised, sharpened in the camera, compressed once or twice. The draws reach far but lean
+towards good quality: where nothing of a forgery is left, there is nothing to learn but doubt. Both partners
+of a forged pair share one :class:`Chain`: same seed, same parameters, same noise.
 
 The last step is :func:`streamguard.pixels.crop`, the preprocessing that serving uses.
 """
@@ -22,8 +23,8 @@ from streamguard.errors import InputUnreadable
 from streamguard.frames import F32, U8, Box, Matrix
 from streamguard.pixels import crop, picture_of, picture_of_rgb, rgb_of
 
-SMALLEST_FACE: Final = 64.0  # pixels of the longer side of the box, after the chain's first resizing
-LARGEST_FACE: Final = 280.0
+SMALLEST_FACE: Final = 72.0  # pixels of the longer side of the box, after the chain's first resizing
+LARGEST_FACE: Final = 300.0
 _UP: Final = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 _DOWN: Final = (cv2.INTER_AREA, cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 _PRESETS: Final = ("ultrafast", "superfast", "veryfast", "faster")
@@ -53,10 +54,10 @@ class Chain:
         rgb, box = _resized(rgb, box, rng)
         rgb = _optics(_light(rgb, rng), rng)
         rgb = _compressed(rgb, rng)
-        if rng.random() < 0.25:
-            factor = float(np.exp(rng.uniform(np.log(0.6), np.log(1.6))))
+        if rng.random() < 0.15:
+            factor = float(np.exp(rng.uniform(np.log(0.7), np.log(1.5))))
             rgb, box = _scaled(rgb, box, factor, rng)
-        if rng.random() < 0.3:
+        if rng.random() < 0.2:
             rgb = _compressed(rgb, rng)
         picture = picture_of_rgb(rgb, matrix=_MATRICES[rng.integers(2)])
         return crop(picture, _as_a_detector(box, rng), target.size, target.margin)
@@ -83,8 +84,8 @@ def mirrored(rgb: U8, box: Box) -> tuple[U8, Box]:
 
 
 def softened(rgb: U8, longest: float, rng: np.random.Generator) -> U8:
-    """The same picture with the detail of one in which a face of ``longest`` pixels had 60 to 200 of them."""
-    factor = float(np.exp(rng.uniform(np.log(60), np.log(200)))) / longest
+    """The same picture with the detail of one in which a face of ``longest`` pixels had 80 to 220 of them."""
+    factor = float(np.exp(rng.uniform(np.log(80), np.log(220)))) / longest
     if factor >= 0.95:
         return rgb
     height, width = rgb.shape[:2]
@@ -133,10 +134,10 @@ def _scaled(rgb: U8, box: Box, factor: float, rng: np.random.Generator) -> tuple
 
 
 def _resized(rgb: U8, box: Box, rng: np.random.Generator) -> tuple[U8, Box]:
-    """To a face of 64 to 280 pixels; in a third of the cases by way of a smaller picture: enlarged softness."""
+    """To a face of 72 to 300 pixels; in a quarter of the cases by way of a smaller picture: enlarged softness."""
     longest = max(box.width, box.height)
     wanted = float(np.exp(rng.uniform(np.log(SMALLEST_FACE), np.log(LARGEST_FACE))))
-    twice, between = rng.random() < 0.35, float(rng.uniform(0.35, 0.9))
+    twice, between = rng.random() < 0.25, float(rng.uniform(0.45, 0.95))
     factor = min(2.5, wanted / longest)
     if twice:
         rgb, box = _scaled(rgb, box, min(1.0, factor * between), rng)
@@ -165,18 +166,18 @@ def _light(rgb: U8, rng: np.random.Generator) -> U8:
 def _optics(rgb: U8, rng: np.random.Generator) -> U8:
     """Blur, a camera's denoising and sharpening, then sensor noise; each now and then."""
     draw, strength = rng.random(), float(rng.random())
-    if draw < 0.2:
-        rgb = np.asarray(cv2.GaussianBlur(rgb, (0, 0), 0.4 + 1.2 * strength), np.uint8)
-    elif draw < 0.26:
+    if draw < 0.14:
+        rgb = np.asarray(cv2.GaussianBlur(rgb, (0, 0), 0.4 + 1.2 * strength**2), np.uint8)
+    elif draw < 0.18:
         kernel = np.zeros((7, 7), np.float32)
         length = 3 + round(4 * strength)
         cv2.line(kernel, (3 - length // 2, 3), (3 + length // 2, 3), 1.0)
         turn = cv2.getRotationMatrix2D((3, 3), float(rng.uniform(0, 180)), 1.0)
         kernel = np.asarray(cv2.warpAffine(kernel, turn, (7, 7)), np.float32)
         rgb = np.asarray(cv2.filter2D(rgb, -1, kernel / max(float(kernel.sum()), 1e-6)), np.uint8)
-    elif draw < 0.32:
+    elif draw < 0.23:
         rgb = np.asarray(cv2.bilateralFilter(rgb, 5, 10 + 40 * strength, 3), np.uint8)
-    elif draw < 0.36:
+    elif draw < 0.26:
         rgb = np.asarray(cv2.medianBlur(rgb, 3), np.uint8)
     if rng.random() < 0.15:
         soft, amount = cv2.GaussianBlur(rgb, (0, 0), 1.2), float(rng.uniform(0.2, 1.0))
@@ -189,17 +190,16 @@ def _optics(rgb: U8, rng: np.random.Generator) -> U8:
 
 
 def _compressed(rgb: U8, rng: np.random.Generator) -> U8:
-    """JPEG 30 to 95 (half), H.264 at CRF 18 to 40 (35 %), or as it is."""
-    draw = rng.random()
-    if draw < 0.5:
-        return jpeg(rgb, int(rng.integers(30, 96)))
-    crf, preset = int(rng.integers(18, 41)), _PRESETS[rng.integers(len(_PRESETS))]
-    moves = rng.integers(-3, 4, (2, 2))
-    if draw > 0.85:
+    """JPEG 95 to 30 (45 %), H.264 at CRF 18 to 40 (30 %), the coarser the rarer; or as it is."""
+    draw, coarse = rng.random(), float(rng.random()) ** 2
+    preset, moves = _PRESETS[rng.integers(len(_PRESETS))], rng.integers(-3, 4, (2, 2))
+    if draw < 0.45:
+        return jpeg(rgb, round(95 - 65 * coarse))
+    if draw > 0.75:
         return rgb
     even = rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2]
     frames = [_shifted(even, int(dx), int(dy)) for dx, dy in moves]
-    return h264([*frames, np.ascontiguousarray(even)], crf, preset)
+    return h264([*frames, np.ascontiguousarray(even)], round(18 + 22 * coarse), preset)
 
 
 def _shifted(rgb: U8, dx: int, dy: int) -> U8:
@@ -210,9 +210,9 @@ def _shifted(rgb: U8, dx: int, dy: int) -> U8:
 
 
 def _as_a_detector(box: Box, rng: np.random.Generator) -> Box:
-    """The box moved and scaled by up to 6 %, as boxes of another detector, or of the next frame, are."""
-    dx, dy = rng.uniform(-0.06, 0.06, 2)
-    grow = 1 + rng.uniform(-0.06, 0.06)
+    """The box moved and scaled by up to 8 %, as boxes of another detector, or of the next frame, are."""
+    dx, dy = rng.uniform(-0.08, 0.08, 2)
+    grow = 1 + rng.uniform(-0.08, 0.08)
     cx, cy = box.centre[0] + dx * box.width, box.centre[1] + dy * box.height
     return Box(
         cx - box.width * grow / 2, cy - box.height * grow / 2, cx + box.width * grow / 2, cy + box.height * grow / 2

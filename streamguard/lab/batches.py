@@ -94,13 +94,13 @@ class Batches(TorchDataset[tuple[U8, F32]]):
 def forged_pair(sample: Sample, rng: np.random.Generator, crop: Crop) -> tuple[U8, U8]:
     """(real, fake), (size, size, 3) uint8 RGB each, through the same chain.
 
-    In two cases of five the ground is softened before it is forged: an enlarged picture is nothing suspicious.
+    In one case of five the ground is softened before it is forged: an enlarged picture is nothing suspicious.
 
     Raises:
         PictureSize: the face is too small or lies outside the picture.
     """
     ground = sample.rgb
-    if rng.random() < 0.4:
+    if rng.random() < 0.2:
         ground = softened(ground, max(sample.box.width, sample.box.height), rng)
     forgery = SelfBlend.draw(rng)
     chain = Chain(int(rng.integers(2**31)))

@@ -52,6 +52,7 @@ class TrainConfig:
     average: float = 0.997  # weights of about the last 300 steps
     smoothing: float = 0.04  # supplied labels are a little wrong; logits stay moderate
     pretrained: bool = True
+    start: str | None = None  # run whose averaged net this one goes on from, in place of the ImageNet weights
 
 
 _DEFAULT: Final = TrainConfig()
@@ -69,10 +70,16 @@ def train(
         int, typer.Option(min=1, help="CPU threads of the net; one more makes batches.")
     ] = _DEFAULT.threads,
     batch: Annotated[int, typer.Option(min=4, help="Pictures in a step; a multiple of 4.")] = _DEFAULT.batch,
+    start: Annotated[
+        Path | None, typer.Option(help="Run folder whose net to start from; by default the ImageNet weights.")
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with what the run folder holds.")] = False,
 ) -> None:
     """Train the base classifier. Data by $STREAMGUARD_DATA."""
-    config = TrainConfig(size=size, batch=batch, steps=steps, minutes=minutes, seed=seed, threads=threads)
+    begun = str(start) if start else None
+    config = TrainConfig(
+        size=size, batch=batch, steps=steps, minutes=minutes, seed=seed, threads=threads, start=begun
+    )
     store = build_store(Dataset.from_environment(), out.parent / "faces.h5")
     run(store, out, config, resume=resume)
 
@@ -86,7 +93,9 @@ def run(store: FaceStore, out: Path, config: TrainConfig, *, resume: bool = Fals
     """
     settle_cpu(config.threads)
     torch.manual_seed(config.seed)
-    net = build(pretrained=config.pretrained).train()
+    net = build(pretrained=config.pretrained and config.start is None).train()
+    if config.start is not None:
+        net.load_state_dict(load_state(Path(config.start))["ema"])
     ema = Ema(net, config.average)
     optimiser = torch.optim.AdamW(_groups(net, config.decay), lr=config.rate)
     first, spent = _begin(out, config, net, ema, optimiser) if resume else _fresh(out, config)
