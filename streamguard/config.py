@@ -15,28 +15,27 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from streamguard.decision.segments import DecisionSettings
+from streamguard.delivery.outbox import OutboxSettings
+from streamguard.delivery.sinks import SinkSettings
+from streamguard.delivery.sinks.jsonl import JsonlSettings
 from streamguard.errors import ConfigError
 from streamguard.vision.quality import QualitySettings
 from streamguard.vision.sampler import SamplerSettings
 from streamguard.vision.tracker import TrackerSettings
-
-Key = str | int
-Place = tuple[Key, ...]
+from streamguard.yaml_file import Origins, expanded, problem, read
 
 OVERRIDES: Final = {"STREAMGUARD_NODE": "node", "STREAMGUARD_LISTEN": "listen"}
-_REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _STREAM_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
-_LONGEST: Final = 80
+_STREAM_NAME_SAID: Final = "1 to 64 of A-Z a-z 0-9 . _ - with no dot in front"
+RESERVED: Final = ("events", "console")
+"""Names of sinks that are not in `sinks:`: what `--events` names, and what people read."""
 
 
 def stream_name(text: str) -> str:
@@ -46,7 +45,7 @@ def stream_name(text: str) -> str:
         ValueError: it can't.
     """
     if not _STREAM_NAME.fullmatch(text):
-        raise ValueError("expected 1 to 64 of A-Z a-z 0-9 . _ - with no dot in front")
+        raise ValueError(f"expected {_STREAM_NAME_SAID}")
     return text
 
 
@@ -117,6 +116,10 @@ class ClassifierChoice(EngineChoice):
     """A name of `streamguard engines list`, or a folder with a manifest.json."""
 
 
+# One line for each transport; pydantic tells them apart by `type` as soon as there are two.
+SinkChoice = JsonlSettings
+
+
 class Config(Settings):
     """Everything StreamGuard is told. Every key has a default but a stream's `name` and `uri`."""
 
@@ -143,34 +146,32 @@ class Config(Settings):
     events: Annotated[str, Field(min_length=1)] | None = None
     """A file that events are appended to as JSON Lines, or `-` for standard output."""
 
+    outbox: OutboxSettings = OutboxSettings()
+    """Where events wait until every sink has them, and for how long."""
+    sinks: tuple[SinkChoice, ...] = ()
+    """Where else events go."""
+
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        first: dict[str, int] = {}
-        for index, stream in enumerate(self.streams):
-            if stream.name in first:
-                raise ValueError(
-                    f"'streams[{first[stream.name]}]' and 'streams[{index}]' are both named '{stream.name}'; "
-                    "give one of them another name"
-                )
-            first[stream.name] = index
+        for key, named in (("streams", self.streams), ("sinks", self.sinks)):
+            first: dict[str, int] = {}
+            for index, one in enumerate(named):
+                if one.name in first:
+                    raise ValueError(
+                        f"'{key}[{first[one.name]}]' and '{key}[{index}]' are both named '{one.name}'; "
+                        "give one of them another name"
+                    )
+                first[one.name] = index
         return self
 
-
-@dataclass(slots=True)
-class _Origins:
-    """Where each value was written: ``lines`` in the file, ``variables`` for what the environment gave."""
-
-    path: str
-    lines: dict[Place, int] = field(default_factory=dict)
-    variables: dict[Place, str] = field(default_factory=dict)
-
-    def of(self, place: Place) -> str:
-        """The nearest place known: a missing key is reported where its parent stands."""
-        while place not in self.lines and place not in self.variables and place:
-            place = place[:-1]
-        if place in self.variables and place not in self.lines:
-            return f"environment variable {self.variables[place]}"
-        return f"{self.path}:{self.lines.get(place, 1)}"
+    @model_validator(mode="after")
+    def _sinks_can_be_named(self) -> Self:
+        for index, sink in enumerate(self.sinks):
+            if sink.name in RESERVED:
+                raise ValueError(f"'sinks[{index}].name' is '{sink.name}', which is taken; choose another")
+            if not _STREAM_NAME.fullmatch(sink.name):
+                raise ValueError(f"'sinks[{index}].name' is '{sink.name}': expected {_STREAM_NAME_SAID}")
+        return self
 
 
 def load_config(path: Path | str | None = None, environ: Mapping[str, str] | None = None) -> Config:
@@ -181,9 +182,9 @@ def load_config(path: Path | str | None = None, environ: Mapping[str, str] | Non
             expected or contradictory. Each problem has a line with the file, the line and the value.
     """
     environ = os.environ if environ is None else environ
-    origins = _Origins(str(path))
-    data = {} if path is None else _read(Path(path), origins)
-    data = _expanded(data, (), origins, environ)
+    origins = Origins(str(path))
+    data = {} if path is None else read(Path(path), origins)
+    data = expanded(data, (), origins, environ)
     for variable, key in OVERRIDES.items():
         if variable in environ:
             data[key] = environ[variable]
@@ -192,7 +193,8 @@ def load_config(path: Path | str | None = None, environ: Mapping[str, str] | Non
     try:
         return Config.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
-        problems = [_problem(details, origins) for details in error.errors(include_url=False)]
+        schema = Config.model_json_schema()
+        problems = [problem(details, origins, schema) for details in error.errors(include_url=False)]
         raise ConfigError("\n".join(problems)) from None
 
 
@@ -202,106 +204,50 @@ def config_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "streamguard.yaml"}
 
 
-def _read(path: Path, origins: _Origins) -> dict[str, Any]:
+def outbox_path(config: Config, environ: Mapping[str, str] | None = None) -> Path | None:
+    """Where events wait on disk: what `outbox.path` says; with `sinks:`, the state folder of the service manager or
+    of the user (XDG base directories); None where neither asks for one."""
+    if config.outbox.path is not None:
+        return Path(config.outbox.path)
+    return _state_folder(os.environ if environ is None else environ) / "outbox.db" if config.sinks else None
+
+
+def _state_folder(environ: Mapping[str, str]) -> Path:
+    if environ.get("STATE_DIRECTORY"):  # systemd.exec(5): several are separated by colons
+        return Path(environ["STATE_DIRECTORY"].partition(":")[0])
+    state = environ.get("XDG_STATE_HOME", "")
+    home = Path(environ["HOME"]) if "HOME" in environ else Path.home()
+    return (Path(state) if os.path.isabs(state) else home / ".local" / "state") / "streamguard"
+
+
+def sink_secrets(settings: SinkSettings, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The secrets of a sink, read from where its settings say: ``token_file: /run/t`` gives ``{"token": ...}``,
+    ``token_env: NAME`` likewise. A line end at the end of a file is no part of the secret.
+
+    Raises:
+        ConfigError: a file that can't be read, a variable that is not set, an empty secret, or both ways at once.
+    """
+    environ = os.environ if environ is None else environ
+    found: dict[str, str] = {}
+    for setting in fields(settings) if is_dataclass(settings) else ():
+        what, _, way = setting.name.rpartition("_")
+        where = getattr(settings, setting.name)
+        if way not in ("file", "env") or where is None:
+            continue
+        said = f"sink '{settings.name}': {setting.name} '{where}'"
+        if what in found:
+            raise ConfigError(f"{said}: {what} is given twice. Keep {what}_file or {what}_env.")
+        secret = _secret_of_file(Path(where), said) if way == "file" else environ.get(where, "")
+        if not secret:
+            raise ConfigError(f"{said}: it is {'empty' if way == 'file' else 'not set'}. Put the {what} there.")
+        found[what] = secret
+    return found
+
+
+def _secret_of_file(path: Path, said: str) -> str:
     try:
-        text = path.read_bytes()
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
-        raise ConfigError(f"configuration '{path}' can't be read: {error.strerror}. Name a YAML file.") from error
-    try:
-        loader = yaml.SafeLoader(text)
-        root = loader.get_single_node()
-        if root is None:
-            return {}
-        _note(root, (), origins, ())
-        data = loader.construct_document(root)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"{where}: not valid YAML: {error.problem or error.context}.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}.".replace("\n", " ")) from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}:1: expected keys with values, as in 'node: studio'; found {_shown(data)}.")
-    return data
-
-
-def _note(node: yaml.Node, place: Place, origins: _Origins, parents: tuple[int, ...]) -> None:
-    """Note the line of every value below ``node``; refuse a key written twice: YAML would let the last one win."""
-    if id(node) in parents:
-        raise ConfigError(f"{origins.path}:{node.start_mark.line + 1}: an alias that contains itself.")
-    parents = (*parents, id(node))
-    origins.lines.setdefault(place, node.start_mark.line + 1)
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            _note(item, (*place, index), origins, parents)
-    elif isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            below = (*place, str(key.value))
-            line = key.start_mark.line + 1
-            if (before := origins.lines.get(below)) is not None:
-                raise ConfigError(
-                    f"{origins.path}:{line}: '{_dotted(below)}' was set in line {before} already. Keep one of them."
-                )
-            origins.lines[below] = line
-            _note(value, below, origins, parents)
-
-
-def _expanded(value: Any, place: Place, origins: _Origins, environ: Mapping[str, str]) -> Any:
-    """``value`` with every string that is wholly ``${NAME}`` replaced by that variable."""
-    if isinstance(value, dict):
-        return {key: _expanded(below, (*place, str(key)), origins, environ) for key, below in value.items()}
-    if isinstance(value, list):
-        return [_expanded(below, (*place, index), origins, environ) for index, below in enumerate(value)]
-    reference = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
-    if reference is None:
-        return value
-    name = reference[1]
-    if name not in environ:
-        what = f"'{_dotted(place)}' is ${{{name}}}, and no environment variable is called {name}"
-        raise ConfigError(f"{origins.of(place)}: {what}. Set it.")
-    origins.variables[place] = name
-    return environ[name]
-
-
-def _problem(details: ErrorDetails, origins: _Origins) -> str:
-    """One line for one thing pydantic found: where, what, and what was expected."""
-    place: Place = details["loc"]
-    where, name = origins.of(place), _dotted(place)
-    message = details["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ")
-    if details["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{where}: '{name}' is not known; {_advice(place)}"
-    if details["type"] == "missing":
-        return f"{where}: '{name}' is missing."
-    if not place:
-        return f"{where}: {message}."
-    if place in origins.variables:  # the value may be a secret
-        return f"{where}: '{name}', which the environment variable {origins.variables[place]} gives: {message}."
-    return f"{where}: '{name}' is {_shown(details['input'])}: {message}."
-
-
-def _advice(place: Place) -> str:
-    known = _known_keys(place[:-1])
-    near = get_close_matches(str(place[-1]), known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}."
-
-
-def _known_keys(place: Place) -> list[str]:
-    """The keys that may stand at ``place``, from the schema."""
-    schema = Config.model_json_schema()
-    here = schema
-    for key in place:
-        here = here["items"] if isinstance(key, int) else here["properties"][key]
-        if "$ref" in here:
-            here = schema["$defs"][here["$ref"].rpartition("/")[2]]
-    return list(here.get("properties", {}))
-
-
-def _dotted(place: Place) -> str:
-    """``("streams", 0, "uri")`` as ``streams[0].uri``."""
-    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)
-    return text.removeprefix(".")
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+        raise ConfigError(f"{said}: it can't be read: {error.strerror}. Name a file with the secret alone.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{said}: it is no text. Name a file with the secret alone.") from error

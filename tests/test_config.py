@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import socket
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from streamguard.config import Config, EngineChoice, StreamConfig, config_schema, load_config, parse_listen
+from streamguard.config import (
+    Config,
+    EngineChoice,
+    StreamConfig,
+    config_schema,
+    load_config,
+    outbox_path,
+    parse_listen,
+    sink_secrets,
+)
 from streamguard.decision.segments import DecisionSettings
+from streamguard.delivery.outbox import OutboxSettings
+from streamguard.delivery.sinks.jsonl import JsonlSettings
 from streamguard.errors import ConfigError
 from streamguard.vision.sampler import SamplerSettings
 
@@ -165,6 +176,89 @@ def test_it_is_frozen() -> None:
 )
 def test_what_is_refused_and_how(path: Path, text: str, message: str) -> None:
     assert refusal(path, text) == message
+
+
+SINK = "sinks:\n- name: a\n  type: jsonl\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SINK, "streamguard.yaml:2: 'sinks[0].path' is missing."),
+        (SINK + "  pth: x\n  path: x\n", "streamguard.yaml:4: 'sinks[0].pth' is not known; did you mean 'path'?"),
+        (SINK + "  path: 5\n", "streamguard.yaml:4: 'sinks[0].path' is 5: expected a valid string."),
+        (
+            f"{SINK}  path: x\n- {{name: a, type: jsonl, path: y}}\n",
+            "streamguard.yaml:1: 'sinks[0]' and 'sinks[1]' are both named 'a'; give one of them another name.",
+        ),
+        (
+            "sinks: [{name: console, type: jsonl, path: x}]\n",
+            "streamguard.yaml:1: 'sinks[0].name' is 'console', which is taken; choose another.",
+        ),
+        (
+            "sinks: [{name: a b, type: jsonl, path: x}]\n",
+            "streamguard.yaml:1: 'sinks[0].name' is 'a b': expected 1 to 64 of A-Z a-z 0-9 . _ - with no dot in front.",
+        ),
+    ],
+)
+def test_sinks_that_are_refused(path: Path, text: str, message: str) -> None:
+    assert refusal(path, text) == message
+
+
+def test_where_the_outbox_is() -> None:
+    sinks = (JsonlSettings("a", "jsonl", "x"),)
+    user = {"HOME": "/home/a"}
+    assert outbox_path(Config(), user) is None
+    assert outbox_path(Config(sinks=sinks), user) == Path("/home/a/.local/state/streamguard/outbox.db")
+    assert outbox_path(Config(sinks=sinks), user | {"XDG_STATE_HOME": "relative"}) == Path(
+        "/home/a/.local/state/streamguard/outbox.db"
+    )
+    user["XDG_STATE_HOME"] = "/state"
+    assert outbox_path(Config(sinks=sinks), user) == Path("/state/streamguard/outbox.db")
+    user["STATE_DIRECTORY"] = "/var/lib/streamguard:/var/lib/other"
+    assert outbox_path(Config(sinks=sinks), user) == Path("/var/lib/streamguard/outbox.db")
+    assert outbox_path(Config(outbox=OutboxSettings(path="o.db")), user) == Path("o.db")
+
+
+@dataclass(frozen=True)
+class Secretive:
+    """Settings of a sink that has a secret."""
+
+    token_file: str | None = None
+    token_env: str | None = None
+    name: str = "hook"
+    type: str = "made"
+
+
+def test_secrets_come_from_a_file_or_a_variable(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("not a real one\r\n")
+    assert sink_secrets(Secretive(), {}) == {}
+    assert sink_secrets(Secretive(token_file=str(path)), {}) == {"token": "not a real one"}
+    assert sink_secrets(Secretive(token_env="T"), {"T": "made up"}) == {"token": "made up"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (Secretive(token_env="T"), "sink 'hook': token_env 'T': it is not set. Put the token there."),
+        (Secretive(token_file="empty"), "sink 'hook': token_file 'empty': it is empty. Put the token there."),
+        (Secretive(token_file="nowhere"), "sink 'hook': token_file 'nowhere': it can't be read: No such file"),
+        (Secretive(token_file="binary"), "sink 'hook': token_file 'binary': it is no text."),
+        (Secretive("full", "SET"), "sink 'hook': token_env 'SET': token is given twice. Keep token_file or token_env."),
+    ],
+)
+def test_secrets_that_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Secretive, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").touch()
+    Path("full").write_text("made up")
+    Path("binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError) as caught:
+        sink_secrets(settings, {"SET": "made up"})
+    assert str(caught.value).startswith(message)
+    assert "made up" not in str(caught.value)
 
 
 def test_all_problems_at_once(path: Path) -> None:

@@ -146,7 +146,7 @@ def test_a_taken_port_starts_nothing(streamguard):
 def test_lost_events_are_a_failure(streamguard):
     result = streamguard("watch", FAST, "--events", "/dev/full")
     assert result.exit_code == 1
-    assert "is lost, '/dev/full' did not take it: No space left on device" in result.stderr
+    assert "waits, '/dev/full' did not take it: No space left on device" in result.stderr
 
 
 def test_demo(streamguard, tmp_path):

@@ -1,10 +1,10 @@
 """Where events go, one transport a module.
 
-A transport is a frozen dataclass of settings and the :class:`Sink` that its ``make`` gives. Both live in the transport's
-module; the module is imported without its client library, which is an extra: ``make`` imports that, and refuses with
-a :class:`~streamguard.errors.UsageError` that names the extra. What a setting's name ends in says where a secret lies:
-``password_file`` (a path) or ``password_env`` (a variable); ``config.py`` alone reads them, and ``make`` gets
-``{"password": ...}``.
+A transport is a frozen dataclass of settings and the :class:`Sink` that its ``make`` gives. Both live in the
+transport's module; the module is imported without its client library, which is an extra: ``make`` imports that, and
+refuses with a :class:`~streamguard.errors.UsageError` that names the extra. What a setting's name ends in says where a
+secret lies: ``password_file`` (a path) or ``password_env`` (a variable); ``config.py`` alone reads them, and ``make``
+gets ``{"password": ...}``.
 
 ::
 
