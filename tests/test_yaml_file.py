@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -53,6 +54,6 @@ def test_the_line_and_the_place_as_the_file_has_them(tmp_path: Path, text: str, 
     origins = Origins("c.yaml")
     data = read(tmp_path / "c.yaml", origins)
     with pytest.raises(ValidationError) as caught:
-        Drawing.model_validate(data | {"shapes": tuple(data["shapes"])})
+        Drawing.model_validate_json(json.dumps(data))
     (line,) = [problem(details, origins, Drawing.model_json_schema()) for details in caught.value.errors()]
     assert line.startswith(message)
