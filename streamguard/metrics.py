@@ -47,7 +47,9 @@ class Metrics:
             "frame_to_score_seconds", "From a frame's decoding to its scores.", _LATENCY_BUCKETS
         )
         self.batch_size = histogram("batch_size", "Pictures a batch.", (1, 2, 4, 8, 16, 32), "stage")
-        self.queue_depth = gauge("queue_depth", "What waits in front of a stage.", "stage")
+        self.queue_depth = gauge("queue_depth", "Streams (detect) or faces (classify) that wait.", "stage")
+        self.overload_level = gauge("overload_level", "Steps taken against overload at the moment; 0 = none.")
+        self.overload_steps = counter("overload_steps", "Steps against overload, by what is done less of.", "step")
         self.stream_up = gauge("stream_up", "1 while the stream delivers frames.", "stream")
         self.stream_state = gauge("stream_state", "1 for the state the stream is in.", "stream", "state")
         self.stream_last_frame = gauge("stream_last_frame_timestamp_seconds", "Unix time of the last frame.", "stream")

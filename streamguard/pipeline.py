@@ -11,17 +11,18 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from queue import SimpleQueue
 
 import cv2
 
 from streamguard.analysis import AnalysisSettings, StreamAnalysis, StreamSnapshot, TrackOutcome
 from streamguard.config import Config
-from streamguard.decision.calibration import OperatingPoint, highest_rate, operating_point, temperature
+from streamguard.decision.calibration import OperatingPoint, calibrated_rates, operating_point, temperature
 from streamguard.delivery.events import EngineRef, Event, EventContext, EventFactory, StreamKind, TrackRef, run_name
-from streamguard.errors import EngineForeign, UsageError
+from streamguard.errors import ConfigError, EngineForeign, UsageError
 from streamguard.frames import State
 from streamguard.inference.backend import Backend, create_backend
 from streamguard.inference.engines import Engine, carrier, load_engine
@@ -29,18 +30,20 @@ from streamguard.ingest.connection import Source
 from streamguard.ingest.live import FeedSettings
 from streamguard.ingest.mailbox import Crossing, Mailbox, Outage, SessionEnded, SessionStarted
 from streamguard.metrics import Metrics
+from streamguard.models import Models
 from streamguard.readers import FileReader, Intake, LiveReader, Reader
-from streamguard.stage import InferenceStage, Models, StageListener, StreamEvent
+from streamguard.stage import InferenceStage, StageListener, StreamEvent
 from streamguard.vision.classifier import FaceInput
 from streamguard.vision.detector import FaceDecoder
-from streamguard.vision.sampler import Sampler
+from streamguard.vision.overload import Overload, ladder
+from streamguard.vision.sampler import FrameSampler, SamplerSettings, unhurried
 
 log = logging.getLogger(__name__)
 
 REMOVED = "removed"
 STUCK = 30.0  # seconds of one turn of the inference thread; a frame takes a fraction of one
-FILE_BOUND = 4
-"""Due frames of a file that may wait: enough to keep the models busy while the decoder decodes."""
+FILE_BOUND = 8
+"""Frames of a file that may wait: enough to keep the models busy while the decoder decodes."""
 
 OnEvent = Callable[[Event], None]
 
@@ -85,6 +88,7 @@ def assemble(config: Config, inbox: SimpleQueue[object]) -> Chain:
     if detector.task != "detect":
         raise EngineForeign(f"engine '{detector.name}' (task '{detector.task}') is no detector. Name one that is.")
     face = FaceInput.of(classifier)
+    sampling = calibrated_sampling(config.sampling, classifier)
     detect = create_backend(config.detector.backend, detector, config.detector.variant, inbox, slots=slots)
     classify = create_backend(config.classifier.backend, classifier, config.classifier.variant, inbox, slots=slots)
     point = operating_point(classifier.manifest, config.operating_point, carrier(classify.variant))
@@ -96,12 +100,29 @@ def assemble(config: Config, inbox: SimpleQueue[object]) -> Chain:
         classifier=classify,
         calibration=temperature(classifier.manifest, carrier(classify.variant)),
     )
-    sampling = replace(config.sampling, highest_hz=highest_rate(classifier.manifest))
     settings = AnalysisSettings(face, point, config.tracking, config.quality, sampling, config.decision)
     engines = ((detector, detect), (classifier, classify))
-    refs = tuple(EngineRef(engine.name, engine.sha256, backend.variant) for engine, backend in engines)
-    context = EventContext(config.node, run_name(time.time()), point.name, point.threshold, refs)
+    context = EventContext(config.node, run_name(time.time()), point.name, point.threshold, engine_refs(engines))
     return Chain(models, engines, settings, context)
+
+
+def calibrated_sampling(settings: SamplerSettings, classifier: Engine) -> SamplerSettings:
+    """What is set, inside the rates that the classifier was calibrated at.
+
+    Raises:
+        ConfigError: there is nothing inside.
+    """
+    rates = calibrated_rates(classifier.manifest)
+    try:
+        return settings.within(*rates)
+    except ValueError as error:
+        calibrated = f"engine '{classifier.name}' is calibrated for {rates.lowest:g} to {rates.highest:g} a second"
+        raise ConfigError(f"'sampling' can't be followed: {error}; {calibrated}.") from None
+
+
+def engine_refs(engines: Sequence[tuple[Engine, Backend]]) -> tuple[EngineRef, ...]:
+    """The models as events name them, as they run now."""
+    return tuple(EngineRef(engine.name, engine.sha256, backend.variant) for engine, backend in engines)
 
 
 def usable_cores() -> int:
@@ -135,7 +156,11 @@ class Guard(StageListener):
         self.metrics = metrics or Metrics()
         inbox: SimpleQueue[object] = SimpleQueue()
         self._chain = chain = assemble(config, inbox)
-        self._stage = InferenceStage(chain.models, inbox, self, self.metrics)
+        sampling = chain.settings.sampler
+        self._overload = Overload(ladder(sampling.mode))
+        self._stage = InferenceStage(
+            chain.models, inbox, self, self.metrics, settings=sampling, overload=self._overload
+        )
         self._events = EventFactory(chain.context)
         self._on_event = on_event or (lambda event: None)
         self._on_end = on_end or (lambda report: None)
@@ -146,8 +171,7 @@ class Guard(StageListener):
         self._stopping = False
         self._over = False
         self._running = False
-        for engine, backend in chain.engines:
-            self.metrics.engine_info.labels(engine.name, engine.sha256, backend.name, backend.variant).set(1)
+        self.engines()
 
     # The owner's side.
 
@@ -180,10 +204,12 @@ class Guard(StageListener):
         with self._changed:
             if source.name in self._streams:
                 raise UsageError(f"stream '{source.name}' is being watched already. Give the second one another name.")
-            analysis = StreamAnalysis(source.name, self._chain.settings, self.metrics, keep=not source.live)
-            mailbox = Mailbox(1, "newest") if source.live else Mailbox(FILE_BOUND, "wait")
-            crossing = Crossing(mailbox, self._stage.wake)
-            intake = Intake(source.name, crossing, self.metrics, Sampler(self._chain.settings.sampler))
+            name, live, settings = source.name, source.live, self._chain.settings
+            pace = (lambda: self._overload.pace) if live else unhurried
+            analysis = StreamAnalysis(name, settings, self.metrics, keep=not live, pace=pace)
+            mailbox = Mailbox(settings.sampler.waiting, "newest") if live else Mailbox(FILE_BOUND, "wait")
+            crossing = Crossing(mailbox, partial(self._stage.wake, name))
+            intake = Intake(name, crossing, self.metrics, FrameSampler(settings.sampler, pace))
             reader = LiveReader(source, intake, self._feed) if source.live else FileReader(source, intake)
             self._streams[source.name] = _Stream(reader, analysis.snapshot())
         self._stage.add(analysis, crossing)
@@ -287,6 +313,13 @@ class Guard(StageListener):
             if reader.error is not None and ended.reason != REMOVED:
                 self._failures[name] = reader.error
             self._changed.notify_all()
+
+    def engines(self) -> None:
+        """Events and ``engine_info`` name what runs now."""
+        self._events.engines = engine_refs(self._chain.engines)
+        self.metrics.engine_info.clear()
+        for engine, backend in self._chain.engines:
+            self.metrics.engine_info.labels(engine.name, engine.sha256, backend.name, backend.variant).set(1)
 
     def over(self) -> None:
         with self._changed:

@@ -17,7 +17,7 @@ from streamguard.ingest.live import FeedSettings, LiveFeed
 from streamguard.ingest.mailbox import Crossing, Outage, SessionEnded, SessionStarted
 from streamguard.ingest.reconnect import Reason
 from streamguard.metrics import Metrics
-from streamguard.vision.sampler import Sampler
+from streamguard.vision.sampler import FrameSampler, Look
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Reader(Protocol):
 class Intake:
     """One stream's frames on their way into the crossing: counted, sampled, dropped by name."""
 
-    def __init__(self, stream: str, crossing: Crossing, metrics: Metrics, sampler: Sampler) -> None:
+    def __init__(self, stream: str, crossing: Crossing, metrics: Metrics, sampler: FrameSampler) -> None:
         self.stream = stream
         self.crossing = crossing
         self.metrics = metrics
@@ -65,6 +65,7 @@ class Intake:
     def opened(self, session: int, connection: Connection) -> None:
         """A session delivers."""
         self._sound_at, self._outage, self._bytes = 0.0, None, 0
+        self._sampler.restart()
         self.metrics.stream_up.labels(self.stream).set(1)
         self.metrics.stream_width.labels(self.stream).set(connection.info.width)
         self.crossing.mark(SessionStarted(session, connection.info))
@@ -86,7 +87,10 @@ class Intake:
         self._sound_at = frame.pts
         if self._outage == DAMAGED:
             self.outage(None)
-        if not self._sampler.detect_due(frame.pts):
+        look = self._sampler.look(frame.pts)
+        if look is Look.BETWEEN and self._outage is None:
+            self.crossing.put(frame, due=False)
+        if look is not Look.SEARCH:
             return
         self.metrics.stream_last_frame.labels(self.stream).set_to_current_time()
         if connection.clock_offset is not None:

@@ -2,7 +2,11 @@
 
 Everything reaches the thread through one inbox: completions of both backends, wake-ups from decoder
 threads, and calls from outside. What it owns (analyses, backends, bookkeeping) nobody else touches.
-At most one frame of a stream is between mailbox and statistics, so order needs no buffer.
+
+    mailboxes -> detect batch -> scatter -> tracker -> gather faces -> classify batch -> scatter -> statistics
+
+In front of each model stands a :class:`~streamguard.vision.batcher.Batcher`. The order of a stream is kept by its
+:class:`~streamguard.lane.Lane`: a stream that is slow or dead holds nobody but itself.
 """
 
 from __future__ import annotations
@@ -10,35 +14,29 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass, field
-from queue import SimpleQueue
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
 
 from streamguard import pixels
-from streamguard.analysis import FaceCrop, StreamAnalysis, StreamSnapshot, TrackChange
-from streamguard.decision.calibration import Temperature
-from streamguard.frames import U8, Frame
-from streamguard.inference.backend import Backend, Completion
+from streamguard.analysis import StreamAnalysis, StreamSnapshot, TrackChange
+from streamguard.frames import Face, Frame
+from streamguard.inference.backend import Completion
 from streamguard.ingest.mailbox import Crossing, Mark, Outage, SessionEnded, SessionStarted, Waiting
+from streamguard.lane import Job, Lane
+from streamguard.load import LoadWatch
 from streamguard.metrics import Metrics
-from streamguard.pixels import Letterbox
-from streamguard.vision.detector import FaceDecoder
+from streamguard.models import ModelLine, Models
+from streamguard.vision.overload import Overload
+from streamguard.vision.sampler import SamplerSettings
 
 log = logging.getLogger(__name__)
 
-
-class Models(NamedTuple):
-    """The two compiled models and what turns their raw output into faces and logits."""
-
-    detector: Backend
-    decoder: FaceDecoder
-    pad: int
-    size: tuple[int, int]
-    classifier: Backend
-    calibration: Temperature
+STALE = "stale"
+"""Why a live frame that waited for too long, or a face in it, is not analysed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,57 +62,63 @@ class StageListener:
     def ended(self, analysis: StreamAnalysis, ended: SessionEnded) -> None:
         """The stream gives no more frames; its analysis holds the outcomes."""
 
+    def engines(self) -> None:
+        """A model runs on another backend, or in another precision, from now on."""
+
     def over(self) -> None:
         """The thread ends: it was stopped, or it failed, with its traceback on standard error."""
 
 
-@dataclass(slots=True, eq=False)
-class _Job:
-    """One frame between mailbox and statistics."""
+class _Face(NamedTuple):
+    """One face in line for the classifier."""
 
-    lane: _Lane
-    waiting: Waiting
-    letterbox: Letterbox | None = None
-    crops: list[FaceCrop] = field(default_factory=list)
-    logits: list[float | None] = field(default_factory=list)
-    left: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """One stream in the stage."""
-
-    analysis: StreamAnalysis
-    crossing: Crossing
-    busy: _Job | None = None
-    removed: bool = False
+    job: Job
+    index: int
 
 
 class _Detected(NamedTuple):
-    job: _Job
+    jobs: list[Job]
 
 
 class _Classified(NamedTuple):
-    job: _Job
-    face: int
+    faces: list[_Face]
 
 
-_WAKE = object()
+class _Wake(NamedTuple):
+    stream: str
+
+
 _STOP = object()
 
 
 class InferenceStage:
-    """The inference thread. :meth:`start` it, :meth:`add` streams, :meth:`stop` it."""
+    """The inference thread. :meth:`start` it, :meth:`add` streams, :meth:`stop` it.
 
-    def __init__(self, models: Models, inbox: SimpleQueue[object], listener: StageListener, metrics: Metrics) -> None:
+    ``settings`` say how long a batch and a live frame may wait; ``overload`` is told of every turn and every loss.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        inbox: SimpleQueue[object],
+        listener: StageListener,
+        metrics: Metrics,
+        *,
+        settings: SamplerSettings | None = None,
+        overload: Overload | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        settings = settings or SamplerSettings()
         self._models = models
         self._inbox = inbox
         self._listener = listener
         self._metrics = metrics
-        self._lanes: deque[_Lane] = deque()
-        self._crops: deque[tuple[_Job, int]] = deque()
-        self._detecting = 0
-        self._classifying = 0
+        self._load = LoadWatch(overload or Overload(), metrics)
+        self._clock = clock
+        self._staleness = settings.max_staleness
+        self._lanes: dict[str, Lane] = {}
+        self._searches: ModelLine[Lane] = ModelLine("detect", models.detector, settings.batch_wait, metrics)
+        self._faces: ModelLine[_Face] = ModelLine("classify", models.classifier, settings.batch_wait, metrics)
         self._beat = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
 
@@ -123,13 +127,13 @@ class InferenceStage:
     def start(self) -> None:
         self._thread.start()
 
-    def wake(self) -> None:
-        """A mailbox has something."""
-        self._inbox.put(_WAKE)
+    def wake(self, stream: str) -> None:
+        """The mailbox of ``stream`` has something."""
+        self._inbox.put(_Wake(stream))
 
     def add(self, analysis: StreamAnalysis, crossing: Crossing) -> None:
         """Take a stream in; its marks and frames come through ``crossing``."""
-        self._inbox.put(lambda: self._lanes.append(_Lane(analysis, crossing)))
+        self._inbox.put(lambda: self._add(Lane(analysis, crossing)))
 
     def remove(self, stream: str, reason: str) -> None:
         """Let a stream go: its tracks end, whatever waits of it is forgotten."""
@@ -155,42 +159,68 @@ class InferenceStage:
 
     def _run(self) -> None:
         try:
-            while (message := self._inbox.get()) is not _STOP:
+            while (message := self._next()) is not _STOP:
                 self._beat = time.monotonic()
                 self.handle(message)
                 self._beat = time.monotonic()
         finally:
             self._listener.over()
 
+    def _next(self) -> object:
+        """The next message; None when a batch has waited long enough for company."""
+        due = [at for at in (self._searches.due, self._faces.due) if at is not None]
+        try:
+            return self._inbox.get(timeout=max(0.0, min(due) - self._clock()) if due else None)
+        except Empty:
+            return None
+
     def handle(self, message: object) -> None:
         """One turn of the loop: take a message in, then start whatever can start."""
         if isinstance(message, Completion):
             self._completed(message)
+        elif isinstance(message, _Wake):
+            if (lane := self._lanes.get(message.stream)) is not None:
+                self._advance(lane)
         elif callable(message):
             message()
         self._dispatch()
+        self._load.turn(self._clock())
 
-    def _dispatch(self) -> None:
-        """Fill the free slots: crops first (their frames are the older ones), then the streams in turn."""
-        while self._crops and self._classifying < self._models.classifier.slots:
-            self._classify(*self._crops.popleft())
-        for _ in range(len(self._lanes)):
-            if not self._lanes or self._detecting >= self._models.detector.slots:
-                return
-            lane = self._lanes[0]
-            self._lanes.rotate(-1)
-            if lane.busy is None:
-                self._advance(lane)
+    def _add(self, lane: Lane) -> None:
+        self._lanes[lane.stream] = lane
+        self._advance(lane)
 
-    def _advance(self, lane: _Lane) -> None:
-        """Work off a stream's marks up to its next frame, and submit that."""
-        while (item := lane.crossing.take()) is not None:
-            if isinstance(item, Waiting):
-                self._detect(lane, item)
-                return
-            self._mark(lane, item)
+    def _remove(self, stream: str, reason: str) -> None:
+        if (lane := self._lanes.get(stream)) is not None:
+            self._mark(lane, SessionEnded(0, reason, final=True))
 
-    def _mark(self, lane: _Lane, mark: Mark) -> None:
+    def _advance(self, lane: Lane) -> None:
+        """Let a stream do what it can do by itself, then get in line for its next search."""
+        more = True
+        while more and not lane.removed:
+            more = lane.fill()
+            while not lane.removed and (head := lane.turn()) is not None:
+                more = True
+                self._go_on(lane, head)
+        if lane.removed:
+            return
+        if lane.wants_search:
+            lane.in_line = True
+            self._searches.batcher.put(lane.stream, lane, self._clock())
+        self._load.look(lane)
+
+    def _go_on(self, lane: Lane, head: Mark | Job) -> None:
+        """The next step of the oldest thing in a stream's hand."""
+        if not isinstance(head, Job):
+            lane.queue.popleft()
+            self._mark(lane, head)
+        elif head.chosen:
+            lane.queue.popleft()
+            self._finish(lane, head)
+        else:
+            self._choose(lane, head)
+
+    def _mark(self, lane: Lane, mark: Mark) -> None:
         analysis = lane.analysis
         if isinstance(mark, SessionStarted):
             analysis.begin(mark)
@@ -198,101 +228,164 @@ class InferenceStage:
             analysis.outage(mark.reason)
         else:
             self._changes(analysis, analysis.end(mark.reason))
-        self._tell(analysis.stream, mark)
+        self._listener.event(StreamEvent(lane.stream, mark))
         self._listener.standing(analysis.snapshot())
         if isinstance(mark, SessionEnded) and mark.final:
-            self._lanes.remove(lane)
+            lane.removed = True
+            lane.queue.clear()
+            del self._lanes[lane.stream]
+            self._load.look(lane)
+            self._searches.batcher.drop(lane.stream)
+            self._faces.batcher.drop(lane.stream)
             self._listener.ended(analysis, mark)
 
-    def _remove(self, stream: str, reason: str) -> None:
-        for lane in [lane for lane in self._lanes if lane.analysis.stream == stream]:
-            lane.removed = True
-            ended = SessionEnded(0, reason, final=True)
-            self._mark(lane, ended)
-
-    def _detect(self, lane: _Lane, waiting: Waiting) -> None:
+    def _choose(self, lane: Lane, job: Job) -> None:
+        """Follow the faces of a frame, or go by where they should be, and get those that are due in line."""
+        frame = job.waiting.frame
+        choose = lane.analysis.between
+        if job is lane.searching:
+            with self._metrics.stage_duration.labels("track").time():
+                changes = lane.analysis.follow(frame, self._faces_of(job))
+            lane.searching = None
+            self._changes(lane.analysis, changes)
+            choose = lane.analysis.choose
         started = time.perf_counter()
-        width, height = self._models.size
-        canvas, box = pixels.letterbox(waiting.frame.picture, width, height, self._models.pad)
-        lane.busy = job = _Job(lane, waiting, box)
-        self._detecting += 1
-        self._metrics.stage_duration.labels("prepare").observe(time.perf_counter() - started)
-        self._metrics.batch_size.labels("detect").observe(1)
-        self._models.detector.submit(canvas[None], _Detected(job))
-
-    def _classify(self, job: _Job, index: int) -> None:
-        if job.lane.removed:
-            return
-        self._classifying += 1
-        self._metrics.batch_size.labels("classify").observe(1)
-        picture: U8 = job.crops[index].picture
-        self._models.classifier.submit(picture[None], _Classified(job, index))
-
-    def _completed(self, done: Completion) -> None:
-        token = done.token
-        if isinstance(token, _Detected):
-            self._detecting -= 1
-            self._metrics.stage_duration.labels("detect").observe(done.seconds)
-            self._found(token.job, done)
-        elif isinstance(token, _Classified):
-            self._classifying -= 1
-            self._metrics.stage_duration.labels("classify").observe(done.seconds)
-            self._judged(token.job, token.face, done)
-
-    def _found(self, job: _Job, done: Completion) -> None:
-        lane, frame = job.lane, job.waiting.frame
-        if lane.removed:
-            return
-        if done.outputs is None:
-            self._lost(job, done)
-            return
-        started = time.perf_counter()
-        picture = frame.picture
-        assert job.letterbox is not None
-        faces = self._models.decoder.decode(done.outputs[0], job.letterbox, picture.width, picture.height)
-        job.crops, changes = lane.analysis.detected(frame, faces)
-        self._metrics.stage_duration.labels("track").observe(time.perf_counter() - started)
+        job.crops, changes = choose(frame)
+        if job.crops:
+            self._metrics.stage_duration.labels("crop").observe(time.perf_counter() - started)
         self._changes(lane.analysis, changes)
-        job.left = len(job.crops)
-        job.logits = [None] * job.left
-        self._crops.extend((job, index) for index in range(job.left))
-        if not job.crops:
-            self._finish(job)
-
-    def _judged(self, job: _Job, index: int, done: Completion) -> None:
-        if job.lane.removed:
+        if not job.crops and not job.waiting.due:
+            lane.queue.popleft()  # nobody needed it
             return
-        if done.outputs is None:
-            self._error(job, "classify", done)
-        else:
-            job.logits[index] = self._models.calibration.calibrated(float(np.ravel(done.outputs)[0]))
-        job.left -= 1
-        if job.left == 0:
-            self._finish(job)
+        job.chosen, job.left = True, len(job.crops)
+        job.logits = [None] * job.left
+        for index in range(job.left):
+            self._faces.batcher.put(lane.stream, _Face(job, index), self._clock())
 
-    def _finish(self, job: _Job) -> None:
-        lane, frame = job.lane, job.waiting.frame
-        scores = [(crop.track, logit) for crop, logit in zip(job.crops, job.logits, strict=True) if logit is not None]
+    def _faces_of(self, job: Job) -> list[Face]:
+        assert job.raw is not None
+        assert job.letterbox is not None
+        picture = job.waiting.frame.picture
+        return self._models.decoder.decode(job.raw, job.letterbox, picture.width, picture.height)
+
+    def _finish(self, lane: Lane, job: Job) -> None:
+        frame, scores = job.waiting.frame, job.scores
         self._changes(lane.analysis, lane.analysis.scored(frame, scores))
         if scores:
-            self._metrics.frame_to_score.observe(time.monotonic() - job.waiting.since)
-        lane.busy = None
+            self._metrics.frame_to_score.observe(self._clock() - job.waiting.since)
         self._listener.analysed(frame)
         self._listener.standing(lane.analysis.snapshot())
 
-    def _lost(self, job: _Job, done: Completion) -> None:
-        self._error(job, "detect", done)
-        self._metrics.frames_dropped.labels(job.lane.analysis.stream, "device error").inc()
-        job.lane.busy = None
+    def _dispatch(self) -> None:
+        """Fill the free slots: faces first (their frames are the older ones), then the streams in turn."""
+        busy = True
+        while busy:
+            busy = False
+            while faces := self._faces.take(self._clock()):
+                self._classify(faces)
+                busy = True
+            while lanes := self._searches.take(self._clock()):
+                self._detect(lanes)
+                busy = True
+        for line in (self._searches, self._faces):
+            line.tell()
+            if line.changed():
+                self._listener.engines()
 
-    def _error(self, job: _Job, stage: str, done: Completion) -> None:
-        log.error("stream '%s': %s failed: %s", job.lane.analysis.stream, stage, done.error)
-        if stage == "classify":
-            self._metrics.faces_skipped.labels(job.lane.analysis.stream, "device error").inc()
+    def _detect(self, lanes: list[Lane]) -> None:
+        """Search the newest frames of some streams together."""
+        started = time.perf_counter()
+        width, height = self._models.size
+        jobs, canvases = [], []
+        for lane in lanes:
+            lane.in_line = False
+            waiting = self._fresh(lane)
+            if waiting is None:
+                self._advance(lane)
+                continue
+            canvas, box = pixels.letterbox(waiting.frame.picture, width, height, self._models.pad)
+            lane.searching = job = Job(lane, waiting, box)
+            lane.queue.append(job)
+            jobs.append(job)
+            canvases.append(canvas)
+            self._advance(lane)
+        if jobs:
+            self._metrics.stage_duration.labels("prepare").observe(time.perf_counter() - started)
+            self._searches.submit(canvases, _Detected(jobs))
+
+    def _fresh(self, lane: Lane) -> Waiting | None:
+        """A stream's next frame to search; what is stale, and what was overtaken, is told to the overload policy."""
+        while (waiting := lane.search()) is not None:
+            if not lane.crossing.live:
+                return waiting
+            stale = self._clock() - waiting.since > self._staleness
+            self._load.frame(lost=waiting.overtook + stale)
+            if not stale:
+                return waiting
+            self._metrics.frames_dropped.labels(lane.stream, STALE).inc()
+        return None
+
+    def _classify(self, faces: list[_Face]) -> None:
+        """Score some faces, of whatever streams, together."""
+        fresh = []
+        for face in faces:
+            lane, since = face.job.lane, face.job.waiting.since
+            if lane.crossing.live and self._clock() - since > self._staleness:
+                self._skipped(face, STALE)
+            else:
+                fresh.append(face)
+        if fresh:
+            pictures = [face.job.crops[face.index].picture for face in fresh]
+            self._faces.submit(pictures, _Classified(fresh))
+
+    def _completed(self, done: Completion) -> None:
+        if isinstance(done.token, _Detected):
+            self._searches.completed(done)
+            self._found(done.token.jobs, done)
+        elif isinstance(done.token, _Classified):
+            self._faces.completed(done)
+            self._judged(done.token.faces, done)
+
+    def _found(self, jobs: list[Job], done: Completion) -> None:
+        if done.outputs is None:
+            self._complain("detect", [job.lane for job in jobs], done)
+        for index, job in enumerate(jobs):
+            lane = job.lane
+            if lane.removed:
+                continue
+            if done.outputs is None:
+                self._metrics.frames_dropped.labels(lane.stream, "device error").inc()
+                lane.queue.remove(job)
+                lane.searching = None
+            else:
+                job.raw = done.outputs[index]
+            self._advance(lane)
+
+    def _judged(self, faces: list[_Face], done: Completion) -> None:
+        if done.outputs is None:
+            self._complain("classify", [face.job.lane for face in faces], done)
+            for face in faces:
+                self._skipped(face, "device error")
+            return
+        for face, raw in zip(faces, np.reshape(done.outputs, len(faces)), strict=True):
+            face.job.logits[face.index] = self._models.calibration.calibrated(float(raw))
+            self._scored(face)
+
+    def _skipped(self, face: _Face, reason: str) -> None:
+        if not face.job.lane.removed:
+            self._metrics.faces_skipped.labels(face.job.lane.stream, reason).inc()
+        self._scored(face)
+
+    def _scored(self, face: _Face) -> None:
+        face.job.left -= 1
+        if not face.job.left and not face.job.lane.removed:
+            self._advance(face.job.lane)
+
+    def _complain(self, stage: str, lanes: list[Lane], done: Completion) -> None:
+        """One line a batch: the frames in it are lost, and the cause is named."""
+        streams = ", ".join(sorted({f"'{lane.stream}'" for lane in lanes})) or "none that is still there"
+        log.error("%s failed for a batch of streams %s: %s", stage, streams, done.error)
 
     def _changes(self, analysis: StreamAnalysis, changes: list[TrackChange]) -> None:
         for change in changes:
-            self._tell(analysis.stream, change)
-
-    def _tell(self, stream: str, what: Mark | TrackChange) -> None:
-        self._listener.event(StreamEvent(stream, what))
+            self._listener.event(StreamEvent(analysis.stream, change))

@@ -14,6 +14,7 @@ from streamguard.ingest.mailbox import SessionStarted
 from streamguard.metrics import Metrics
 from streamguard.pixels import picture_of_rgb
 from streamguard.vision.classifier import FaceInput
+from streamguard.vision.sampler import Pace, SamplerSettings, unhurried
 
 POINT = OperatingPoint("default", 1.5, "of this test")
 NOISE = picture_of_rgb(np.random.default_rng(0).integers(0, 256, (360, 640, 3), np.uint8))
@@ -32,24 +33,32 @@ def frame(pts, session=1):
 class Driver:
     """Feeds an analysis five frames a second."""
 
-    def __init__(self, *, keep=True, still=False):
+    def __init__(self, *, keep=True, still=False, pace=unhurried, **sampling):
         self.metrics = Metrics(CollectorRegistry())
-        self.analysis = StreamAnalysis("cam", AnalysisSettings(FaceInput(64, 0.1), POINT), self.metrics, keep=keep)
+        settings = AnalysisSettings(FaceInput(64, 0.1), POINT, sampler=SamplerSettings(**sampling))
+        self.analysis = StreamAnalysis("cam", settings, self.metrics, keep=keep, pace=pace)
         self.analysis.begin(SessionStarted(1, info(still=still)))
         self.changes = []
         self.pts = 0.0
 
     def step(self, faces, logit=None):
         shown = frame(self.pts)
-        crops, changes = self.analysis.detected(shown, faces)
+        self.changes += self.analysis.follow(shown, faces)
+        crops, changes = self.analysis.choose(shown)
         scores = [] if logit is None else [(crop.track, logit) for crop in crops]
         self.changes += changes + self.analysis.scored(shown, scores)
         self.pts += 0.2
         return crops
 
     def steps(self, seconds, faces, logit):
-        for _ in range(round(seconds * 5)):
-            self.step(faces, logit)
+        """How many faces were classified."""
+        return sum(len(self.step(faces, logit)) for _ in range(round(seconds * 5)))
+
+    def between(self, after=0.1):
+        """Crops of a frame so long after the last step."""
+        crops, changes = self.analysis.between(frame(self.pts - 0.2 + after))
+        self.changes += changes
+        return crops
 
     def kinds(self):
         return [change.change.kind for change in self.changes if change.change.kind != "updated"]
@@ -72,7 +81,7 @@ def test_a_forged_passage_becomes_one_segment():
     assert 13 < segment.ended < 17
     assert outcome.best == 4.0
     assert driver.value("segments_total", state="flagged") == 1
-    assert driver.value("faces_scored_total") == outcome.judged.frames > 100
+    assert driver.value("faces_scored_total") == outcome.judged.frames > 60
 
 
 def test_changes_carry_the_face_and_the_wall_clock():
@@ -147,3 +156,82 @@ def test_a_crowd_is_bounded_and_counted():
     faces = [Face(Box(x, y, x + 60, y + 75), 0.9) for x, y in islice(places, MOST_FACES + 8)]
     assert len(driver.step(faces, 0.0)) == MOST_FACES
     assert driver.value("faces_skipped_total", reason="too many faces") == 8
+
+
+def test_a_settled_face_is_scored_less_often_and_again_more_when_a_score_disagrees():
+    driver = Driver()
+    driver.steps(2, [FACE], -3.0)
+    assert driver.steps(2, [FACE], -3.0) == 10
+    driver.steps(6, [FACE], -3.0)
+    assert driver.steps(4, [FACE], -3.0) == 10, "half of the searches"
+    while not driver.step([FACE], 2.0):
+        pass
+    assert driver.steps(1, [FACE], -3.0) == 5
+
+
+def test_an_undecided_face_is_scored_between_two_searches_where_it_should_be():
+    driver = Driver()
+    for index in range(4):
+        driver.step([Face(Box(100 + 10 * index, 80, 200 + 10 * index, 210), 0.9)], -3.0)
+    (crop,) = driver.between()
+    assert crop.picture.shape == (64, 64, 3)
+    moved = driver.analysis.snapshot().tracks[0].box
+    assert moved.x1 == pytest.approx(130)
+    assert driver.value("faces_skipped_total", reason="blurred") is None
+
+
+def test_between_two_searches_nobody_is_scored_who_needs_it_not():
+    driver = Driver()
+    assert driver.between() == [], "no face at all"
+    driver.steps(3, [FACE], -3.0)
+    assert driver.between() == [], "a clear one"
+
+
+def test_a_place_that_is_old_is_not_believed_in():
+    driver = Driver()
+    driver.step([FACE], -3.0)
+    driver.step([FACE], -3.0)
+    assert driver.between(after=0.3) == []
+    driver.step([], None)
+    assert driver.between() == [], "the last search did not find it"
+
+
+def test_an_unfit_face_is_not_looked_at_in_between():
+    driver = Driver()
+    driver.steps(1, [SMALL], None)
+    before = driver.value("faces_skipped_total", reason="too small")
+    assert driver.between() == []
+    assert driver.value("faces_skipped_total", reason="too small") == before
+
+
+def test_scores_that_come_too_seldom_are_no_judgement():
+    """One picture a second, of an engine that was calibrated from two."""
+    driver = Driver(lowest_hz=2.0, highest_hz=30.0)
+    for _ in range(20):
+        driver.step([FACE], -3.0)
+        driver.pts += 0.8
+    assert {change.change.state for change in driver.changes} <= {State.INCONCLUSIVE}
+    assert (driver.analysis.snapshot().state, driver.analysis.snapshot().reason) == (State.INCONCLUSIVE, "rate")
+    assert driver.value("faces_skipped_total", reason="rate") >= 17
+    driver.changes += driver.analysis.end("end of stream")
+    assert driver.analysis.outcomes[0].judged.reason == "rate"
+
+
+def test_a_stream_that_becomes_too_slow_is_inconclusive():
+    driver = Driver(lowest_hz=2.0, highest_hz=30.0)
+    driver.steps(3, [FACE], -3.0)
+    assert driver.analysis.snapshot().state is State.CLEAR
+    for _ in range(10):
+        driver.step([FACE], -3.0)
+        driver.pts += 0.8
+    assert (driver.analysis.snapshot().state, driver.analysis.snapshot().reason) == (State.INCONCLUSIVE, "rate")
+    driver.steps(4, [FACE], -3.0)
+    assert driver.analysis.snapshot().state is State.CLEAR
+
+
+def test_an_overload_is_shown_and_obeyed():
+    driver = Driver(pace=lambda: Pace("classification rate", lowest=True), lowest_hz=2.0, highest_hz=30.0)
+    assert driver.steps(10, [FACE], -3.0) <= 21
+    assert driver.analysis.snapshot().overload == "classification rate"
+    assert driver.analysis.snapshot().state is State.CLEAR
+    assert Driver().analysis.snapshot().overload is None

@@ -14,10 +14,12 @@ COUNTERS = {
     "stream_reconnects": {"stream", "reason"},
     "stream_received_bits": {"stream"},
     "segments": {"stream", "state"},
+    "overload_steps": {"step"},
     "sink_deliveries": {"sink", "outcome"},
 }
 GAUGES = {
     "queue_depth": {"stage"},
+    "overload_level": set(),
     "stream_up": {"stream"},
     "stream_state": {"stream", "state"},
     "stream_last_frame_timestamp_seconds": {"stream"},

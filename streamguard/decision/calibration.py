@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamguard.errors import ConfigError, EngineForeign
 
@@ -88,23 +88,31 @@ def operating_point(manifest: Mapping[str, Any], name: str, variant: str | None 
     return OperatingPoint(name, threshold, promise)
 
 
-def highest_rate(manifest: Mapping[str, Any]) -> float:
-    """Scores a second and track beyond which no operating point holds: ``manifest["rate"]["highest_hz"]``.
+class CalibratedRates(NamedTuple):
+    """Scores a second and track between which operating points hold."""
+
+    lowest: float
+    highest: float
+
+
+def calibrated_rates(manifest: Mapping[str, Any]) -> CalibratedRates:
+    """The rates that an engine was calibrated at: ``manifest["rate"]``.
 
     Raises:
-        EngineForeign: it is missing, or no number above 0.
+        EngineForeign: one is missing, no number above 0, or the lowest is above the highest.
     """
     try:
-        rate = float(manifest["rate"]["highest_hz"])
+        found = manifest["rate"]
+        rates = CalibratedRates(float(found["lowest_hz"]), float(found["highest_hz"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise _no_rate(manifest) from error
-    if not (math.isfinite(rate) and rate > 0):
-        raise _no_rate(manifest)
-    return rate
+        raise _no_rates(manifest) from error
+    if not 0 < rates.lowest <= rates.highest < math.inf:
+        raise _no_rates(manifest)
+    return rates
 
 
-def _no_rate(manifest: Mapping[str, Any]) -> EngineForeign:
+def _no_rates(manifest: Mapping[str, Any]) -> EngineForeign:
     return EngineForeign(
         f"Engine '{manifest.get('name', '?')}' has \"rate\": {manifest.get('rate')!r}. "
-        'Expected {"highest_hz": number above 0} in its manifest.'
+        'Expected {"lowest_hz": number above 0, "highest_hz": the same or more} in its manifest.'
     )

@@ -85,7 +85,8 @@ class TrackRef(NamedTuple):
 class EventFactory:
     """Turns segments, states and stream changes into events.
 
-    The only state held is the next sequence number of each open segment.
+    The only state held is the next sequence number of each open segment. ``engines``, at first the context's, is what
+    judges from now on.
 
     >>> context = EventContext("studio", "r1", "default", 0.0, ())
     >>> event = EventFactory(context).stream("down", "door", 0, at=0.0, reason="no frames")
@@ -96,11 +97,7 @@ class EventFactory:
     def __init__(self, context: EventContext) -> None:
         self.context = context
         self._sequence: dict[str, int] = {}
-        self._judged = {
-            "operating_point": context.operating_point,
-            "threshold": _probability(context.threshold),
-            "engines": [asdict(engine) for engine in context.engines],
-        }
+        self.engines = context.engines
 
     def segment(
         self, kind: SegmentKind, segment: Segment, pts: float, timeline: Timeline, sighting: Sighting = Sighting()
@@ -126,7 +123,7 @@ class EventFactory:
             "frames": segment.frames,
             **_seen(sighting),
             "evidence": None,
-            **self._judged,
+            **self._judged(),
         }
         return self._event(f"segment.{kind}", segment.stream, f"{name}/{sequence}", at, data, segment.track)
 
@@ -155,7 +152,7 @@ class EventFactory:
             "reason": reason,
             "score": None if logit is None else _probability(logit),
             **_seen(sighting),
-            **self._judged,
+            **self._judged(),
         }
         name = f"{self.context.run}.{session}.{track}/{state.value}@{pts:.3f}"
         return self._event("track.state", stream, name, at, data, track)
@@ -170,6 +167,14 @@ class EventFactory:
         }
         name = f"{self.context.run}.{session}/{kind}@{at:.3f}"
         return self._event(f"stream.{kind}", stream, name, rfc3339(at), data, None)
+
+    def _judged(self) -> Event:
+        """By what was judged."""
+        return {
+            "operating_point": self.context.operating_point,
+            "threshold": _probability(self.context.threshold),
+            "engines": [asdict(engine) for engine in self.engines],
+        }
 
     def _event(self, kind: str, stream: str, name: str, time: str, data: Event, track: int | None) -> Event:
         event: Event = {

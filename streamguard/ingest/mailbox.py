@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from streamguard.frames import Frame
@@ -46,10 +46,16 @@ class Outage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Waiting:
-    """A frame in the mailbox; ``since`` on the monotonic clock, in seconds."""
+    """A frame in the mailbox; ``since`` on the monotonic clock, in seconds.
+
+    A frame that is not ``due`` may be looked at and may be left out; nothing is lost without it. ``overtook``: due
+    frames of the stream that were given up for this one.
+    """
 
     frame: Frame
     since: float
+    due: bool = True
+    overtook: int = 0
 
 
 Mark = SessionStarted | SessionEnded | Outage
@@ -79,8 +85,17 @@ class Mailbox:
         return self.policy == "newest" or self._frames < self.bound
 
     def offer(self, waiting: Waiting) -> Waiting | None:
-        """Put a frame in; what had to go for it comes back, the oldest frame of a full ``newest`` mailbox."""
-        dropped = self._evict() if self._frames == self.bound else None
+        """Put a frame in; the due one that had to go for it comes back, the oldest of a full ``newest`` mailbox.
+
+        A frame that is not due pushes nothing out: in a full mailbox it is left out.
+        """
+        dropped = None
+        if self._frames == self.bound:
+            if not waiting.due:
+                return None
+            dropped = self._evict()
+        if dropped is not None:
+            waiting = replace(waiting, overtook=dropped.overtook + 1)
         self._items.append(waiting)
         self._frames += 1
         return dropped
@@ -89,30 +104,36 @@ class Mailbox:
         """Put a mark in, behind the frames that wait."""
         self._items.append(mark)
 
-    def take(self) -> Item | None:
-        """The oldest item, or None."""
+    def take(self, *, due: bool = True) -> Item | None:
+        """The oldest item, or None; without ``due``, a due frame stays where it is, and what is behind it."""
         if not self._items:
+            return None
+        head = self._items[0]
+        if not due and isinstance(head, Waiting) and head.due:
             return None
         item = self._items.popleft()
         if isinstance(item, Waiting):
             self._frames -= 1
         return item
 
-    def _evict(self) -> Waiting:
-        for index, item in enumerate(self._items):
-            if isinstance(item, Waiting):
-                del self._items[index]
-                self._frames -= 1
-                return item
-        raise AssertionError("a full mailbox holds a frame")
+    def _evict(self) -> Waiting | None:
+        """Make room: a frame that nobody misses, else the oldest, which comes back."""
+        frames = [(index, item) for index, item in enumerate(self._items) if isinstance(item, Waiting)]
+        index, item = next(((at, found) for at, found in frames if not found.due), frames[0])
+        del self._items[index]
+        self._frames -= 1
+        return item if item.due else None
 
 
 class Crossing:
     """A mailbox that two threads share. ``notify`` tells the taker, from the putter's thread."""
 
-    def __init__(self, mailbox: Mailbox, notify: Callable[[], None]) -> None:
+    def __init__(
+        self, mailbox: Mailbox, notify: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._mailbox = mailbox
         self._notify = notify
+        self._clock = clock
         self._room = threading.Condition()
         self._closed = False
 
@@ -121,12 +142,22 @@ class Crossing:
         """:meth:`close` was called."""
         return self._closed
 
-    def put(self, frame: Frame) -> Waiting | None:
-        """Hand a frame over; waits for room where the policy is ``wait``. Returns what was dropped for it.
+    @property
+    def live(self) -> bool:
+        """Frames are given up rather than waited for."""
+        return self._mailbox.policy == "newest"
+
+    @property
+    def frames(self) -> int:
+        """Frames waiting at the moment."""
+        return len(self._mailbox)
+
+    def put(self, frame: Frame, *, due: bool = True) -> Waiting | None:
+        """Hand a frame over; waits for room where the policy is ``wait``. Returns the due frame dropped for it.
 
         After :meth:`close` the frame itself comes back at once.
         """
-        waiting = Waiting(frame, time.monotonic())
+        waiting = Waiting(frame, self._clock(), due)
         with self._room:
             self._room.wait_for(lambda: self._closed or self._mailbox.has_room())
             if self._closed:
@@ -141,10 +172,10 @@ class Crossing:
             self._mailbox.mark(mark)
         self._notify()
 
-    def take(self) -> Item | None:
-        """The oldest item, or None; never waits."""
+    def take(self, *, due: bool = True) -> Item | None:
+        """As :meth:`Mailbox.take`; never waits."""
         with self._room:
-            item = self._mailbox.take()
+            item = self._mailbox.take(due=due)
             self._room.notify()
         return item
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamguard.decision.calibration import OperatingPoint, Temperature, highest_rate, operating_point, temperature
+from streamguard.decision.calibration import OperatingPoint, Temperature, calibrated_rates, operating_point, temperature
 from streamguard.errors import ConfigError, EngineForeign
 
 MANIFEST = {
@@ -97,11 +97,23 @@ def test_an_operating_point_that_is_none(point):
         operating_point({"name": "odd", "operating_points": {"default": point}}, "default")
 
 
-def test_the_highest_rate_is_read():
-    assert highest_rate({"name": "e", "rate": {"lowest_hz": 2.0, "highest_hz": 30.0}}) == 30.0
+def test_the_rates_are_read():
+    assert calibrated_rates({"name": "e", "rate": {"lowest_hz": 2.0, "highest_hz": 30}}) == (2.0, 30.0)
 
 
-@pytest.mark.parametrize("rate", [None, {}, {"highest_hz": "often"}, {"highest_hz": 0}, {"highest_hz": float("nan")}])
-def test_a_manifest_without_a_sound_rate_is_foreign(rate):
+@pytest.mark.parametrize(
+    "rate",
+    [
+        None,
+        {},
+        {"highest_hz": 30},
+        {"lowest_hz": 2, "highest_hz": "often"},
+        {"lowest_hz": 0, "highest_hz": 30},
+        {"lowest_hz": 2, "highest_hz": float("nan")},
+        {"lowest_hz": 2, "highest_hz": float("inf")},
+        {"lowest_hz": 5, "highest_hz": 2},
+    ],
+)
+def test_a_manifest_without_sound_rates_is_foreign(rate):
     with pytest.raises(EngineForeign, match=r"Engine 'e' has \"rate\""):
-        highest_rate({"name": "e", "rate": rate})
+        calibrated_rates({"name": "e", "rate": rate})

@@ -17,8 +17,8 @@ def frame(index, session=1):
     return Frame("cam", session, index, index / 25, 0.0, "file", PICTURE)
 
 
-def offer(box, index):
-    return box.offer(Waiting(frame(index), 0.0))
+def offer(box, index, *, due=True):
+    return box.offer(Waiting(frame(index), 0.0, due))
 
 
 def drain(box):
@@ -68,6 +68,43 @@ def test_marks_do_not_count_against_the_bound():
     assert box.has_room()
 
 
+def test_a_frame_carries_how_many_it_overtook():
+    box = Mailbox(1, "newest")
+    for index in range(4):
+        offer(box, index)
+    taken = box.take()
+    assert (taken.frame.index, taken.overtook) == (3, 3)
+    offer(box, 4)
+    assert box.take().overtook == 0
+
+
+def test_a_frame_that_is_not_due_pushes_nothing_out_and_goes_first():
+    box = Mailbox(1, "newest")
+    offer(box, 0)
+    assert offer(box, 1, due=False) is None
+    assert drain(box) == [0]
+    offer(box, 2, due=False)
+    assert offer(box, 3) is None, "nothing due was lost"
+    taken = box.take()
+    assert (taken.frame.index, taken.overtook) == (3, 0)
+    longer = Mailbox(3, "newest")
+    for index, due in ((0, True), (1, False), (2, True), (3, True)):
+        assert offer(longer, index, due=due) is None
+    assert drain(longer) == [0, 2, 3]
+
+
+def test_a_taker_may_leave_a_due_frame_where_it_is():
+    box = Mailbox(3, "wait")
+    box.mark(SessionStarted(1, INFO))
+    offer(box, 0, due=False)
+    offer(box, 1)
+    offer(box, 2, due=False)
+    assert isinstance(box.take(due=False), SessionStarted)
+    assert box.take(due=False).frame.index == 0
+    assert box.take(due=False) is None
+    assert drain(box) == [1, 2]
+
+
 def test_a_putter_waits_for_room_and_goes_on():
     woken = threading.Semaphore(0)
     crossing = Crossing(Mailbox(1, "wait"), woken.release)
@@ -108,3 +145,13 @@ def test_the_taker_is_told_of_every_item(policy):
     crossing.put(frame(0))
     crossing.mark(SessionEnded(1, "end", final=True))
     assert len(told) == 3
+
+
+def test_the_crossing_says_what_it_is_and_uses_its_clock():
+    crossing = Crossing(Mailbox(2, "newest"), lambda: None, clock=lambda: 7.0)
+    assert crossing.live
+    assert not Crossing(Mailbox(2, "wait"), lambda: None).live
+    crossing.put(frame(0), due=False)
+    assert crossing.frames == 1
+    waiting = crossing.take()
+    assert (waiting.since, waiting.due) == (7.0, False)
