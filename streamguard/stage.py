@@ -73,7 +73,7 @@ class _Face(NamedTuple):
     """One face in line for the classifier."""
 
     job: Job
-    index: int
+    place: int  # among the faces of its frame
 
 
 class _Detected(NamedTuple):
@@ -335,7 +335,7 @@ class InferenceStage:
             else:
                 fresh.append(face)
         if fresh:
-            pictures = [face.job.crops[face.index].picture for face in fresh]
+            pictures = [face.job.crops[face.place].picture for face in fresh]
             self._faces.submit(pictures, _Classified(fresh))
 
     def _completed(self, done: Completion) -> None:
@@ -368,7 +368,7 @@ class InferenceStage:
                 self._skipped(face, "device error")
             return
         for face, raw in zip(faces, np.reshape(done.outputs, len(faces)), strict=True):
-            face.job.logits[face.index] = self._models.calibration.calibrated(float(raw))
+            face.job.logits[face.place] = self._models.calibration.calibrated(float(raw))
             self._scored(face)
 
     def _skipped(self, face: _Face, reason: str) -> None:
