@@ -21,6 +21,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from streamguard.access import ApiSettings
 from streamguard.decision.segments import DecisionSettings
 from streamguard.delivery.outbox import OutboxSettings
 from streamguard.delivery.sinks import SinkSettings
@@ -143,6 +144,8 @@ class Config(Settings):
     """How scores become segments."""
     listen: Annotated[str, AfterValidator(_listen)] | None = "127.0.0.1:8080"
     """Where health and metrics are served, HOST:PORT; port 0 lets the system choose, null serves nothing."""
+    api: ApiSettings = ApiSettings()
+    """Who may reach the HTTP face, and what may be asked of it."""
     events: Annotated[str, Field(min_length=1)] | None = None
     """A file that events are appended to as JSON Lines, or `-` for standard output."""
 
@@ -196,6 +199,11 @@ def load_config(path: Path | str | None = None, environ: Mapping[str, str] | Non
         schema = Config.model_json_schema()
         problems = [problem(details, origins, schema) for details in error.errors(include_url=False)]
         raise ConfigError("\n".join(problems)) from None
+
+
+def proxies_bypassed(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether the environment lets FFmpeg pass by a proxy that it was told to use."""
+    return bool((os.environ if environ is None else environ).get("no_proxy"))
 
 
 def config_schema() -> dict[str, Any]:

@@ -60,6 +60,7 @@ class Metrics:
         self.segments = counter("segments", "Segments closed, by state.", "stream", "state")
         self.sink_deliveries = counter("sink_deliveries", "Events handed to a sink, by outcome.", "sink", "outcome")
         self.outbox_pending = gauge("outbox_pending", "Events a sink has not taken yet.", "sink")
+        self.http_refused = counter("http_refused", "HTTP requests and connections refused, by reason.", "reason")
         self.engine_info = gauge("engine_info", "1 for each engine in use.", "name", "sha256", "backend", "variant")
 
     def forget_stream(self, stream: str) -> None:

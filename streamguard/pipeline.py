@@ -60,6 +60,14 @@ class StreamReport:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchedStream:
+    """A stream that is being watched, as it stood when it was asked for."""
+
+    source: Source
+    snapshot: StreamSnapshot
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """What :meth:`Guard.run` returns: the streams that failed, with why."""
 
@@ -211,7 +219,7 @@ class Guard(StageListener):
             crossing = Crossing(mailbox, partial(self._stage.wake, name))
             intake = Intake(name, crossing, self.metrics, FrameSampler(settings.sampler, pace))
             reader = LiveReader(source, intake, self._feed) if source.live else FileReader(source, intake)
-            self._streams[source.name] = _Stream(reader, analysis.snapshot())
+            self._streams[source.name] = _Stream(source, reader, analysis.snapshot())
         self._stage.add(analysis, crossing)
         reader.start()
 
@@ -233,13 +241,19 @@ class Guard(StageListener):
         stream = self._streams.get(name)
         return None if stream is None else stream.snapshot
 
-    def run(self, duration: float | None = None) -> RunReport:
+    def streams(self) -> tuple[WatchedStream, ...]:
+        """All streams as they stand, in the order in which they were added."""
+        with self._changed:
+            return tuple(WatchedStream(stream.source, stream.snapshot) for stream in self._streams.values())
+
+    def run(self, duration: float | None = None, *, stay: bool = False) -> RunReport:
         """Watch until every stream has ended, ``duration`` seconds are over, or :meth:`stop`.
 
-        If the inference thread fails, every stream that was under way counts as failed.
+        ``stay``: streams may come later, so their absence ends nothing. If the inference thread fails, every stream
+        that was under way counts as failed.
         """
         with self, self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._over or not self._streams, duration)
+            self._changed.wait_for(lambda: self._stopping or self._over or not (stay or self._streams), duration)
             if self._over:
                 self._failures.update(dict.fromkeys(self._streams, "the inference thread failed"))
         return RunReport(dict(self._failures))
@@ -329,7 +343,8 @@ class Guard(StageListener):
 
 @dataclass(slots=True)
 class _Stream:
-    """A stream that is being watched: its decoder side, and how it stands."""
+    """A stream that is being watched: where it comes from, its decoder side, and how it stands."""
 
+    source: Source
     reader: Reader
     snapshot: StreamSnapshot

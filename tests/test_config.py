@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 
@@ -362,18 +363,23 @@ def test_the_schema_takes_what_the_loader_takes() -> None:
     assert json.loads(json.dumps(schema)) == schema
 
 
-WINGS = [
-    (key, setting.name, getattr(wing, setting.name))
-    for key, wing in Config()
-    if is_dataclass(wing)
-    for setting in fields(wing)
-]
+def stated(key: str, wing: object) -> Iterator[tuple[str, str, object]]:
+    """Every default below ``key``, with the section of the page that states it."""
+    for setting in fields(wing):  # type: ignore[arg-type]
+        value = getattr(wing, setting.name)
+        if is_dataclass(value):
+            yield from stated(f"{key}.{setting.name}", value)
+        else:
+            yield key, setting.name, value
+
+
+WINGS = [entry for key, wing in Config() if is_dataclass(wing) for entry in stated(key, wing)]
 
 
 @pytest.mark.parametrize(("wing", "key", "default"), WINGS)
 def test_the_page_states_every_default(wing: str, key: str, default: object) -> None:
     section = DOCS.read_text(encoding="utf-8").partition(f"\n`{wing}`: ")[2].partition("\n\n`")[0]
-    assert f"| `{key}` | {'none' if default is None else default} |" in section
+    assert f"| `{key}` | {'none' if default in (None, ()) else default} |" in section
 
 
 @pytest.mark.parametrize("key", [*Config.model_fields, *StreamConfig.model_fields, *EngineChoice.model_fields])

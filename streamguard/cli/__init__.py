@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from streamguard import __version__
-from streamguard.cli import bench, config, console, engines, scan, watch
+from streamguard.cli import bench, config, console, engines, scan, serve, tokens, watch
 from streamguard.cli.logs import LogFormat, LogLevel, set_up
 from streamguard.errors import StreamGuardError
 
@@ -58,6 +58,8 @@ def _options(
 app.command("watch")(watch.watch)
 app.command("scan")(scan.scan)
 app.command("demo")(watch.demo)
+app.command("serve")(serve.serve)
+app.add_typer(tokens.app, name="tokens")
 app.add_typer(engines.app, name="engines")
 app.command("bench")(bench.bench)
 app.add_typer(config.app, name="config")

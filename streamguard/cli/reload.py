@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
-from streamguard.errors import StreamGuardError
+from streamguard.errors import StreamGuardError, UsageError
 
 if TYPE_CHECKING:
     from streamguard.config import Config, StreamConfig
@@ -66,21 +66,28 @@ class Reloader:
             for name in changes.removed:
                 self._guard.remove(name)
             for source in sources:
-                self._guard.add(source)
+                try:
+                    self._guard.add(source)
+                except UsageError as error:  # the API has given the name away meanwhile
+                    log.error("stream '%s' not added: %s", source.name, error)
             self._config = after
             log.warning("configuration reloaded: %d streams removed, %d added", len(changes.removed), len(sources))
 
 
 @contextmanager
-def reloaded_by_signal(reloader: Reloader | None) -> Iterator[None]:
-    """While inside, SIGHUP reloads."""
-    if reloader is None or threading.current_thread() is not threading.main_thread():
+def reloaded_by_signal(*actions: Callable[[], None]) -> Iterator[None]:
+    """While inside, SIGHUP calls each of ``actions``, in order."""
+    if not actions or threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    def reload() -> None:
+        for action in actions:
+            action()
+
     def ask(number: int, frame: FrameType | None) -> None:
         # In a thread: what the main thread holds at this moment, a handler may not wait for.
-        threading.Thread(target=reloader, name="reload").start()
+        threading.Thread(target=reload, name="reload").start()
 
     before = signal.signal(signal.SIGHUP, ask)
     try:

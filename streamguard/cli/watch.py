@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from streamguard.ingest.source import Source
     from streamguard.metrics import Metrics
     from streamguard.pipeline import Guard
+    from streamguard.server.api import Api
     from streamguard.server.app import Server
 
 
@@ -89,7 +90,7 @@ def watch(
     if not found:
         raise UsageError("There is nothing to watch. Name a SOURCE, or a --config with streams.")
     human = _human(events or settings.events)
-    whole = _run(settings, found, events or settings.events, listen, duration, human, None if sources else config)
+    whole = run(settings, found, events or settings.events, listen, duration, human, None if sources else config)
     raise typer.Exit(0 if whole else 1)
 
 
@@ -118,7 +119,7 @@ def demo(
         f"A made stream of {duration:g} s, seed {seed}. Its face is forged: {forged or 'nowhere'}.", style="dim"
     )
     source = _named([f"demo:?seed={seed}&duration={duration:g}"])
-    whole = _run(settings, source, events or settings.events, listen, None, human)
+    whole = run(settings, source, events or settings.events, listen, None, human)
     raise typer.Exit(0 if whole else 1)
 
 
@@ -145,7 +146,7 @@ def _human(events: str | None) -> Console:
     return console.output(stderr=events == _STDOUT)
 
 
-def _run(
+def run(
     settings: Config,
     sources: Sequence[Source],
     events: str | None,
@@ -153,10 +154,12 @@ def _run(
     duration: float | None,
     human: Console,
     reload: Path | None = None,
+    *,
+    stay: bool = False,
 ) -> bool:
     """Assemble what a run needs, run it, take it down in the order that loses nothing. Whether nothing failed.
 
-    ``reload``: the file to read again on SIGHUP.
+    ``reload``: the file to read again on SIGHUP; ``stay``: streams may come later, by the API.
     """
     from streamguard.delivery.courier import Courier
     from streamguard.metrics import Metrics
@@ -164,20 +167,24 @@ def _run(
 
     leave_inputs_to_the_verb()
     metrics, guarded = Metrics(), _Guarded()
+    address = _address(settings, listen)
+    api = None if address is None else guarded.api(settings)
     with ExitStack() as stack:
-        server = stack.enter_context(_server(metrics, guarded, _address(settings, listen)))
+        server = stack.enter_context(_server(settings, metrics, guarded, address, api))
         sinks = stack.enter_context(_sinks(events, human))
         main_sink = next(iter(sinks))
         courier = Courier(sinks, metrics, lambda name: guarded.stop() if name == main_sink else None)
         stack.enter_context(courier)
-        guard = guarded.guard = Guard(settings, metrics=metrics, on_event=courier.take)
+        take = courier.take if api is None else _both(courier.take, api.take)
+        guard = guarded.guard = Guard(settings, metrics=metrics, on_event=take)
         stack.enter_context(_stopped_by_signals(guarded.stop))
-        stack.enter_context(reloaded_by_signal(None if reload is None else Reloader(reload, settings, guard)))
+        actions = [] if reload is None else [Reloader(reload, settings, guard)]
+        stack.enter_context(reloaded_by_signal(*actions, *([server.reload] if server else [])))
         if server is not None:
-            human.print(f"Metrics and health: http://{server.address}/metrics /livez /readyz /startupz", style="dim")
+            human.print(f"Metrics and health: {server.url}/metrics /livez /readyz /startupz", style="dim")
         for source in sources:
             guard.add(source)
-        report = guard.run(duration)
+        report = guard.run(duration, stay=stay)
     return not report.failures and courier.lost == 0
 
 
@@ -186,6 +193,11 @@ class _Guarded:
 
     def __init__(self) -> None:
         self.guard: Guard | None = None
+
+    def api(self, settings: Config) -> Api:
+        from streamguard.server.api import Api
+
+        return Api(settings.api, lambda: self.guard)
 
     def stop(self) -> None:
         if self.guard is not None:
@@ -198,14 +210,24 @@ class _Guarded:
         return [] if self.guard is not None and self.guard.ready else ["engines are not loaded"]
 
 
-def _server(metrics: Metrics, guarded: _Guarded, address: tuple[str, int] | None) -> Server | nullcontext[None]:
+def _both(first: Callable[[Event], None], second: Callable[[Event], None]) -> Callable[[Event], None]:
+    def take(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return take
+
+
+def _server(
+    settings: Config, metrics: Metrics, guarded: _Guarded, address: tuple[str, int] | None, api: Api | None
+) -> Server | nullcontext[None]:
     """The HTTP face, or nothing in its place."""
     if address is None:
         return nullcontext()
     from streamguard.server.app import Address, Health, Server
 
     health = Health(alive=guarded.alive, ready=guarded.ready, started=guarded.ready)
-    return Server(metrics.registry, health, Address(*address))
+    return Server(metrics, health, Address(*address), settings.api, api)
 
 
 def _address(settings: Config, listen: str | None) -> tuple[str, int] | None:

@@ -41,6 +41,8 @@ class SourceOptions:
         open_timeout, read_timeout: seconds that a live source may take to answer, and that FFmpeg waits for data.
             The watchdog gives a silent source up earlier; this ends the thread that it leaves behind.
         keep_seconds, keep_bytes: compressed video that a connection keeps for clips; 0 keeps none.
+        proxy: the ``http://`` proxy through which HTTP and HTTPS sources are read.
+        confined: of files, only containers are read that can't name other files.
     """
 
     transport: Literal["tcp", "udp"] = "tcp"
@@ -48,6 +50,8 @@ class SourceOptions:
     read_timeout: float = 6.0
     keep_seconds: float = 0.0
     keep_bytes: int = 16 * 2**20
+    proxy: str | None = None
+    confined: bool = False
 
 
 class Connection(Protocol):

@@ -32,6 +32,12 @@ _STILL: Final = "avif bmp heic heif jpeg jpg png tif tiff webp"
 MEDIA_SUFFIXES: Final = frozenset(f".{ending}" for ending in f"{_VIDEO} {_STILL}".split())
 # Local files only: a playlist handed in as a video must not make this machine open connections.
 _FILE_OPTIONS: Final = DECODER_OPTIONS | {"protocol_whitelist": "file,crypto,data"}
+# Playlists and lists of files are no containers of their own: one could show what lies elsewhere on this machine.
+_CONTAINERS: Final = (
+    "mov matroska avi flv mpegts mpeg mpegvideo ogg asf gif h264 hevc m4v mjpeg nut ivf yuv4mpegpipe"
+    " jpeg_pipe png_pipe webp_pipe bmp_pipe tiff_pipe"
+)
+_CONFINED: Final = _FILE_OPTIONS | {"format_whitelist": _CONTAINERS.replace(" ", ",")}
 # Formats whose header states the length, rather than FFmpeg guessing it from the size of the file.
 _STATES_LENGTH: Final = frozenset({"mov", "matroska", "avi", "flv"})
 _SLACK: Final = 0.5  # seconds that a sound file may end before its stated length
@@ -61,7 +67,7 @@ class FileSource:
         """
         _check_file(self.path)
         try:
-            container = av.open(f"file:{self.path}", options=_FILE_OPTIONS)
+            container = av.open(f"file:{self.path}", options=_CONFINED if self._options.confined else _FILE_OPTIONS)
         except av.FFmpegError as error:
             raise InputUnreadable(f"'{self.path}' is no video or picture that can be read: {words(error)}.") from error
         return FileConnection(container, self.uri, stream=self.name, session=session, options=self._options)

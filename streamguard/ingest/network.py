@@ -76,8 +76,7 @@ def kind_of(scheme: str, options: SourceOptions) -> Kind:
         # With parameter sets in the session description no probe is needed: 0.06 s to open instead of 1.15 s.
         return Kind(rtsp | {"probesize": "32"}, retry=rtsp | {"analyzeduration": _micros(2.0)})
     if scheme in ("http", "https"):
-        allowed = {"protocol_whitelist": _HTTP, "analyzeduration": _micros(1.0)}
-        return Kind(network | allowed, bursts=True)
+        return Kind(network | _http(options) | {"analyzeduration": _micros(1.0)}, bursts=True)
     if scheme in ("rtmp", "rtmps"):
         return Kind(network | {"rtmp_live": "live", "analyzeduration": _micros(1.0)})
     if scheme == "udp":
@@ -248,12 +247,19 @@ class RemoteFile:
         """
         limits = (self._options.open_timeout, self._options.read_timeout)
         try:
-            container = av.open(self._uri, "r", options=DECODER_OPTIONS | {"protocol_whitelist": _HTTP}, timeout=limits)
+            container = av.open(self._uri, "r", options=DECODER_OPTIONS | _http(self._options), timeout=limits)
         except av.HTTPNotFoundError:
             raise InputMissing(f"'{self.uri}' does not exist (404). Check the address.") from None
         except (av.FFmpegError, OSError) as error:
             raise InputUnreadable(str(_loss(error, self.uri))) from None
         return FileConnection(container, self.uri, stream=self.name, session=session, options=self._options)
+
+
+def _http(options: SourceOptions) -> dict[str, str]:
+    """What HTTP sources may reach: other HTTP, and all of it through the proxy if there is one."""
+    if options.proxy is None:
+        return {"protocol_whitelist": _HTTP}
+    return {"protocol_whitelist": f"{_HTTP},httpproxy", "http_proxy": options.proxy}
 
 
 def is_remote_file(uri: str) -> bool:

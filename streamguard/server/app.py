@@ -1,13 +1,15 @@
-"""Health and metrics over HTTP, in a thread and an event loop of its own: analysis never waits for a scraper.
+"""The HTTP face, in a thread and an event loop of its own: analysis never waits for a client.
 
-========== =============================================================================
-``/livez``   200 while the loops beat; a stream in trouble never fails it
-``/readyz``  200 once engines are loaded
-``/startupz``  200 once the start is over, engine builds included
-``/metrics`` Prometheus text format (or OpenMetrics, if the scraper asks for it)
-========== =============================================================================
+============= =============================================================================
+``/livez``    200 while the loops beat; a stream in trouble never fails it
+``/readyz``   200 once engines are loaded
+``/startupz`` 200 once the start is over, engine builds included
+``/metrics``  Prometheus text format (or OpenMetrics, if the scraper asks for it)
+``/api/v1``   :mod:`streamguard.server.api`
+============= =============================================================================
 
-A probe answers ``{"status": "ok" | "failing", "reasons": [...]}`` with 200 or 503.
+A probe answers ``{"status": "ok" | "failing", "reasons": [...]}`` with 200 or 503. Every refusal is a problem
+(:mod:`streamguard.server.problems`); what a request passes before it comes here: :mod:`streamguard.server.doors`.
 """
 
 from __future__ import annotations
@@ -26,12 +28,17 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.aiohttp import make_aiohttp_handler
 
+from streamguard.access import ApiSettings
 from streamguard.errors import UsageError
+from streamguard.metrics import Metrics
+from streamguard.server.api import Api
+from streamguard.server.doors import METRICS, Doors
 
 Probe = Callable[[], Sequence[str]]
 
 # A scrape takes milliseconds; whoever is still connected a second after the stop is cut off.
 _GRACE: Final = 1.0
+_HANDSHAKE: Final = 10.0  # seconds
 
 
 class Address(NamedTuple):
@@ -58,20 +65,34 @@ class Health:
 
 
 class Server:
-    """Serves ``registry`` and ``health`` at ``address`` until it is stopped.
+    """Serves ``metrics``, ``health`` and, if there is one, ``api`` at ``address`` until it is stopped.
 
-    >>> server = Server(CollectorRegistry(), Health(lambda: (), lambda: (), lambda: ()), Address("127.0.0.1", 0))
+    >>> health = Health(lambda: (), lambda: (), lambda: ())
+    >>> server = Server(Metrics(CollectorRegistry()), health, Address("127.0.0.1", 0))
     >>> with server:
     ...     bound = server.address.port > 0
     >>> bound
     True
+
+    Raises:
+        UsageError: others can reach ``address`` and there is no token, or a file of ``settings`` can't be used.
     """
 
-    def __init__(self, registry: CollectorRegistry, health: Health, address: Address) -> None:
-        self._app = make_app(registry, health)
+    def __init__(
+        self,
+        metrics: Metrics,
+        health: Health,
+        address: Address,
+        settings: ApiSettings | None = None,
+        api: Api | None = None,
+    ) -> None:
+        self._doors = Doors(settings or ApiSettings(), metrics.http_refused)
+        self._doors.check_exposure(address.host)
+        self._app = make_app(metrics.registry, health, self._doors, api)
         self._address = address
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Callable[[], object] | None = None
         self._running = threading.Event()
 
@@ -81,6 +102,16 @@ class Server:
         if self._socket is None:
             return self._address
         return Address(self._address.host, int(self._socket.getsockname()[1]))
+
+    @property
+    def url(self) -> str:
+        """Where it is reached, without a slash at its end."""
+        return f"http{'s' if self._doors.tls else ''}://{self.address}"
+
+    def reload(self) -> None:
+        """Read the certificate again, from any thread; a mistake in it is logged and changes nothing."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._doors.reload)
 
     def start(self) -> None:
         """Bind, then serve in a thread. Connections are accepted when this returns.
@@ -95,12 +126,21 @@ class Server:
 
     async def _serve(self, bound: socket.socket) -> None:
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-        self._stop = lambda: loop.call_soon_threadsafe(stopped.set)
+        self._loop, self._stop = loop, lambda: loop.call_soon_threadsafe(stopped.set)
         self._running.set()
-        runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=_GRACE)
+        idle = self._doors.settings.limits.idle
+        runner = web.AppRunner(
+            self._app, access_log=None, shutdown_timeout=_GRACE, keepalive_timeout=idle, lingering_time=_GRACE
+        )
         await runner.setup()
-        await web.SockSite(runner, bound).start()
+        http = runner.server
+        assert http is not None
+        handshake = None if self._doors.tls is None else min(idle, _HANDSHAKE)
+        listening = await loop.create_server(
+            lambda: self._doors.keeper(http), sock=bound, ssl=self._doors.tls, ssl_handshake_timeout=handshake
+        )
         await stopped.wait()
+        listening.close()
         await runner.cleanup()
 
     def stop(self) -> None:
@@ -109,7 +149,7 @@ class Server:
             return
         self._stop()
         self._thread.join()
-        self._thread = self._stop = self._socket = None
+        self._thread = self._stop = self._socket = self._loop = None
         self._running.clear()
 
     def __enter__(self) -> Self:
@@ -122,13 +162,15 @@ class Server:
         self.stop()
 
 
-def make_app(registry: CollectorRegistry, health: Health) -> web.Application:
+def make_app(registry: CollectorRegistry, health: Health, doors: Doors, api: Api | None) -> web.Application:
     """The routes, in one place."""
-    app = web.Application(middlewares=[_errors_as_json])
+    app = doors.application()
     app.router.add_get("/livez", _probe(health.alive))
     app.router.add_get("/readyz", _probe(health.ready))
     app.router.add_get("/startupz", _probe(health.started))
-    app.router.add_get("/metrics", make_aiohttp_handler(registry))
+    app.router.add_get(METRICS, make_aiohttp_handler(registry))
+    if api is not None:
+        api.attach(app, doors.refused)
     return app
 
 
@@ -139,21 +181,6 @@ def _probe(ask: Probe) -> Handler:
         return web.json_response(body, status=503 if reasons else 200, headers={"Cache-Control": "no-store"})
 
     return answer
-
-
-@web.middleware
-async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except web.HTTPMethodNotAllowed as refused:
-        reason = f"{request.method} is not served at {request.path}; use {', '.join(sorted(refused.allowed_methods))}"
-        return _refusal(refused.status, reason, {"Allow": refused.headers["Allow"]})
-    except web.HTTPNotFound as refused:
-        return _refusal(refused.status, f"nothing is served at {request.path}", {})
-
-
-def _refusal(status: int, reason: str, headers: dict[str, str]) -> web.Response:
-    return web.json_response({"status": "error", "reasons": [reason]}, status=status, headers=headers)
 
 
 def _bind(address: Address) -> socket.socket:

@@ -137,7 +137,7 @@ def test_prometheus_scrapes_streamguard_and_understands_every_query(tmp_path):
     metrics.stream_up.labels("yard").set(0)
     metrics.frames_decoded.labels("door").inc(750)
     metrics.frame_to_score.observe(0.12)
-    with Server(metrics.registry, Health(tuple, tuple, tuple), Address("127.0.0.1", 0)) as server:
+    with Server(metrics, Health(tuple, tuple, tuple), Address("127.0.0.1", 0)) as server:
         config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
         config["global"] = {"scrape_interval": "250ms", "evaluation_interval": "250ms"}
         config["rule_files"] = [str(RULES)]

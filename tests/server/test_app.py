@@ -7,15 +7,18 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from streamguard.access import ApiSettings
 from streamguard.errors import UsageError
 from streamguard.metrics import Metrics
 from streamguard.server.app import Address, Health, Server
+from streamguard.server.auth import Role, TokenFile
 
 LOCAL = Address("127.0.0.1", 0)
 
@@ -45,7 +48,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def server(metrics: Metrics, probes: Probes) -> Iterator[Server]:
-    with Server(metrics.registry, probes.health, LOCAL) as running:
+    with Server(metrics, probes.health, LOCAL) as running:
         yield running
 
 
@@ -109,15 +112,16 @@ def test_metrics_are_of_the_injected_registry_alone(server: Server) -> None:
 def test_unknown_path(server: Server) -> None:
     response, body = ask(server, "/nothing")
     assert response.status == 404
-    assert json.loads(body) == {"status": "error", "reasons": ["nothing is served at /nothing"]}
+    assert response.headers["Content-Type"].startswith("application/problem+json")
+    assert json.loads(body)["detail"] == "nothing is served at /nothing"
 
 
 @pytest.mark.parametrize("path", ["/livez", "/metrics"])
 def test_wrong_method(server: Server, path: str) -> None:
     response, body = ask(server, path, "POST")
     assert response.status == 405
-    assert response.headers["Allow"] == "GET,HEAD"
-    assert json.loads(body)["reasons"] == [f"POST is not served at {path}; use GET, HEAD"]
+    assert response.headers["Allow"] == "GET, HEAD"
+    assert json.loads(body)["detail"] == f"POST is not served at {path}; use GET, HEAD"
 
 
 def test_head(server: Server) -> None:
@@ -127,18 +131,20 @@ def test_head(server: Server) -> None:
 
 def test_a_taken_port_is_named(server: Server, metrics: Metrics, probes: Probes) -> None:
     with pytest.raises(UsageError, match=rf"{server.address}: the port is taken .* --listen") as caught:
-        Server(metrics.registry, probes.health, server.address).start()
+        Server(metrics, probes.health, server.address).start()
     assert caught.value.exit_code == 2
 
 
-def test_a_foreign_address_is_named(metrics: Metrics, probes: Probes) -> None:
+def test_a_foreign_address_is_named(metrics: Metrics, probes: Probes, tmp_path: Path) -> None:
     documentation_only = Address("192.0.2.7", 0)
+    TokenFile(tmp_path / "tokens.json").add("anna", Role.VIEWER)
+    settings = ApiSettings(tokens=str(tmp_path / "tokens.json"))
     with pytest.raises(UsageError, match=r"192\.0\.2\.7:0: the host is no address of this machine"):
-        Server(metrics.registry, probes.health, documentation_only).start()
+        Server(metrics, probes.health, documentation_only, settings).start()
 
 
 def test_stop_frees_the_port_and_the_thread(metrics: Metrics, probes: Probes) -> None:
-    with Server(metrics.registry, probes.health, LOCAL) as server:
+    with Server(metrics, probes.health, LOCAL) as server:
         address = server.address
         assert "http" in {thread.name for thread in threading.enumerate()}
     assert "http" not in {thread.name for thread in threading.enumerate()}
@@ -148,7 +154,7 @@ def test_stop_frees_the_port_and_the_thread(metrics: Metrics, probes: Probes) ->
 
 
 def test_stop_does_not_wait_for_an_idle_client(metrics: Metrics, probes: Probes) -> None:
-    server = Server(metrics.registry, probes.health, LOCAL)
+    server = Server(metrics, probes.health, LOCAL)
     server.start()
     idle = http.client.HTTPConnection(*server.address, timeout=10)
     idle.request("GET", "/livez")

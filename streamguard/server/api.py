@@ -1,0 +1,337 @@
+"""``/api/v1``: streams, segments with their evidence, labels, and events as they come.
+
+``openapi.yaml`` beside this file says what every route takes and gives; a test holds the two together. Handlers run
+in the server's loop and reach the Guard through :class:`~streamguard.server.streams.StreamDesk` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import yaml
+from aiohttp import web
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from streamguard.access import ApiSettings
+from streamguard.config import stream_name
+from streamguard.delivery.events import Event, rfc3339
+from streamguard.frames import State
+from streamguard.pipeline import Guard, WatchedStream
+from streamguard.server.doors import TOKEN, read_json
+from streamguard.server.evidence import TYPES, EvidenceFolder
+from streamguard.server.feed import EventFeed
+from streamguard.server.labels import LabelFile, LabelLost
+from streamguard.server.problems import Problem
+from streamguard.server.segments import SegmentStore
+from streamguard.server.streams import NewStream, StreamDesk
+
+ROOT: Final = "/api/v1"
+_BEAT: Final = 15.0  # seconds between signs of life in a quiet feed: proxies cut what is silent for longer
+_MOST: Final = 500  # segments a page
+
+Refused = Callable[[str], None]
+
+
+class _Body(BaseModel):
+    """A request's body: exact types, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class _NewStream(_Body):
+    name: Annotated[str, AfterValidator(stream_name)]
+    uri: Annotated[str, Field(min_length=1, max_length=2048)]
+
+
+class _Rename(_Body):
+    name: Annotated[str, AfterValidator(stream_name)]
+
+
+class _NewLabel(_Body):
+    segment_id: Annotated[str, Field(min_length=1, max_length=128)]
+    label: Literal["manipulated", "authentic", "unsure"]
+    note: Annotated[str, Field(max_length=2000)] = ""
+
+
+_B = TypeVar("_B", bound=_Body)
+
+
+class Api:
+    """The handlers, and what they show. Make it, hand :meth:`take` every event, and give it to the server."""
+
+    def __init__(
+        self,
+        settings: ApiSettings,
+        guard: Callable[[], Guard | None],
+        evidence: EvidenceFolder | None = None,
+        desk: StreamDesk | None = None,
+    ) -> None:
+        """Raises: UsageError: ``settings.labels`` can't be written."""
+        self.feed = EventFeed()
+        self.segments = SegmentStore()
+        self._settings = settings
+        self._desk = desk or StreamDesk(settings, guard)
+        self._evidence = evidence
+        self._labels = None if settings.labels is None else LabelFile(settings.labels)
+        self._labelling = asyncio.Lock()
+        self._refused: Refused = lambda reason: None
+        self._watchers = 0
+
+    def take(self, event: Event) -> None:
+        """Accept an event, from any thread, without waiting."""
+        self.segments.take(event)
+        self.feed.take(event)
+
+    def attach(self, app: web.Application, refused: Refused) -> None:
+        """Add the routes; ``refused`` counts a refusal by reason."""
+        self._refused = refused
+        segment = f"{ROOT}/segments/{{segment}}"
+        app.add_routes(
+            [
+                web.get(f"{ROOT}/openapi.json", self._openapi),
+                web.get(f"{ROOT}/streams", self._list_streams),
+                web.post(f"{ROOT}/streams", self._add_stream),
+                web.get(f"{ROOT}/streams/{{stream}}", self._show_stream),
+                web.patch(f"{ROOT}/streams/{{stream}}", self._rename_stream),
+                web.delete(f"{ROOT}/streams/{{stream}}", self._remove_stream),
+                web.get(f"{ROOT}/segments", self._list_segments),
+                web.get(segment, self._show_segment),
+                web.get(f"{segment}/evidence", self._list_evidence),
+                web.get(f"{segment}/evidence/{{file}}", self._show_evidence),
+                web.post(f"{ROOT}/labels", self._add_label),
+                web.get(f"{ROOT}/events", self._listen),
+            ]
+        )
+        app.on_startup.append(self._begin)
+        app.on_shutdown.append(self._end)
+
+    async def _begin(self, app: web.Application) -> None:
+        self.feed.attach(asyncio.get_running_loop())
+
+    async def _end(self, app: web.Application) -> None:
+        self.feed.detach()
+        self._desk.close()
+
+    async def _openapi(self, request: web.Request) -> web.Response:
+        return web.json_response(openapi())
+
+    # Streams.
+
+    async def _list_streams(self, request: web.Request) -> web.Response:
+        return web.json_response({"streams": [_stream(stream) for stream in self._desk.streams()]})
+
+    async def _show_stream(self, request: web.Request) -> web.Response:
+        return web.json_response(_stream(self._desk.stream(request.match_info["stream"])))
+
+    async def _add_stream(self, request: web.Request) -> web.Response:
+        wanted = await self._body(request, _NewStream)
+        stream = await self._desk.add(NewStream(wanted.name, wanted.uri))
+        return web.json_response(_stream(stream), status=201, headers={"Location": f"{ROOT}/streams/{wanted.name}"})
+
+    async def _rename_stream(self, request: web.Request) -> web.Response:
+        wanted = await self._body(request, _Rename)
+        stream = await self._desk.rename(request.match_info["stream"], wanted.name)
+        return web.json_response(_stream(stream), headers={"Content-Location": f"{ROOT}/streams/{wanted.name}"})
+
+    async def _remove_stream(self, request: web.Request) -> web.Response:
+        await self._desk.remove(request.match_info["stream"])
+        return web.Response(status=204)
+
+    # Segments.
+
+    async def _list_segments(self, request: web.Request) -> web.Response:
+        query = _known(request, "limit", "before", "stream", "state")
+        limit = _whole(query.get("limit", "100"), "limit", 1, _MOST)
+        state = query.get("state")
+        if state is not None and state not in {each.value for each in State}:
+            raise Problem(400, "query", f"state: expected one of {', '.join(State)}")
+        found, following = self.segments.newest(
+            limit, query.get("before"), query.get("stream"), None if state is None else State(state)
+        )
+        return web.json_response({"segments": [dict(entry) for entry in found], "before": following})
+
+    async def _show_segment(self, request: web.Request) -> web.Response:
+        name = request.match_info["segment"]
+        entry = self.segments.get(name)
+        if entry is None:
+            raise _no_segment(name)
+        return web.json_response(dict(entry))
+
+    async def _list_evidence(self, request: web.Request) -> web.Response:
+        name = request.match_info["segment"]
+        found = await asyncio.to_thread(self._folder().files, name, self._stream_of(name))
+        if found is None:
+            raise Problem(404, "no-evidence", f"there is no evidence of a segment '{name}'")
+        href = f"{ROOT}/segments/{name}/evidence"
+        listed = [{"name": file.name, "size": file.size, "href": f"{href}/{file.name}"} for file in found]
+        return web.json_response({"segment_id": name, "files": listed})
+
+    async def _show_evidence(self, request: web.Request) -> web.StreamResponse:
+        name, wanted = request.match_info["segment"], request.match_info["file"]
+        file = await asyncio.to_thread(self._folder().file, name, wanted, self._stream_of(name))
+        if file is None:
+            raise Problem(404, "no-evidence", f"segment '{name}' has no evidence '{wanted}'")
+        headers = {
+            "Content-Type": TYPES[file.path.suffix],
+            "Content-Disposition": f'inline; filename="{name}-{file.name}"',
+        }
+        return web.FileResponse(file.path, headers=headers)
+
+    def _folder(self) -> EvidenceFolder:
+        if self._evidence is None:
+            raise Problem(
+                404, "no-evidence", "no evidence is kept here; the configuration's evidence says where it would be"
+            )
+        return self._evidence
+
+    def _stream_of(self, segment: str) -> str | None:
+        entry = self.segments.get(segment)
+        return None if entry is None else str(entry["stream"])
+
+    # Labels.
+
+    async def _add_label(self, request: web.Request) -> web.Response:
+        if self._labels is None:
+            raise Problem(409, "no-labels", "no labels are kept here; api.labels names the file for them")
+        wanted = await self._body(request, _NewLabel)
+        name = wanted.segment_id
+        if self.segments.get(name) is None and not await self._has_evidence(name):
+            raise _no_segment(name)
+        label = {
+            "segment_id": name,
+            "label": wanted.label,
+            "note": wanted.note,
+            "by": request[TOKEN].name,
+            "at": rfc3339(time.time()),
+        }
+        try:
+            async with self._labelling:
+                await asyncio.to_thread(self._labels.append, label)
+        except LabelLost as lost:
+            raise Problem(507, "label-lost", str(lost)) from None
+        self.segments.label(name, label)
+        return web.json_response(label, status=201)
+
+    async def _has_evidence(self, segment: str) -> bool:
+        return self._evidence is not None and await asyncio.to_thread(self._evidence.files, segment) is not None
+
+    # Events.
+
+    async def _listen(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events (WHATWG HTML, 9.2). A listener too slow for them is let go: told if it still reads."""
+        stream = _known(request, "stream").get("stream")
+        if self._watchers >= self._settings.limits.watchers:
+            self._refused("watchers")
+            raise Problem(503, "watchers", "too many clients listen to events", {"Retry-After": "30"})
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+        self._watchers += 1
+        try:
+            await answer.prepare(request)
+            await self._tell(answer, request.headers.get("Last-Event-ID"), stream)
+        except TimeoutError:
+            self._refused("slow reader")
+            if request.transport is not None:
+                request.transport.abort()
+        except ConnectionError:
+            pass  # it left
+        finally:
+            self._watchers -= 1
+        return answer
+
+    async def _tell(self, answer: web.StreamResponse, last: str | None, stream: str | None) -> None:
+        at = self.feed.last if last is None else self.feed.place(last)
+        await self._send(answer, "retry: 3000\n\n")
+        if at is None:  # an id of another run: what came in between is not known here
+            at = 0
+            await self._send(answer, _block("gap", {"missed": None}))
+        elif missed := self.feed.after(at).missed:
+            await self._send(answer, _block("gap", {"missed": missed}))
+        at = max(at, self.feed.oldest - 1)
+        while await self.feed.wait(at, _BEAT):
+            missed, events = self.feed.after(at)
+            if missed:
+                self._refused("slow reader")
+                await self._send(answer, _block("dropped", {"missed": missed}))
+                return
+            for number, event in events:
+                at = number
+                if stream is None or event["data"]["stream"] == stream:
+                    await self._send(answer, f"id: {self.feed.name(number)}\ndata: {json.dumps(event)}\n\n")
+            if not events:
+                await self._send(answer, ": quiet\n\n")
+
+    async def _send(self, answer: web.StreamResponse, text: str) -> None:
+        async with asyncio.timeout(self._settings.limits.patience):
+            await answer.write(text.encode())
+
+    async def _body(self, request: web.Request, kind: type[_B]) -> _B:
+        data = await read_json(request, self._settings.limits.idle)
+        try:
+            return kind.model_validate(data)
+        except ValidationError as error:
+            # Without the input: it may hold a password.
+            errors = [
+                {"field": ".".join(map(str, each["loc"])), "message": each["msg"].removeprefix("Value error, ")}
+                for each in error.errors(include_url=False, include_input=False, include_context=False)
+            ]
+            raise Problem(422, "body", "the body is not what this takes", fields={"errors": errors}) from None
+
+
+@cache
+def openapi() -> dict[str, Any]:
+    """The description of the API (OpenAPI 3.1). Not to be changed: it is shared."""
+    text = files("streamguard.server").joinpath("openapi.yaml").read_text(encoding="utf-8")
+    description: dict[str, Any] = yaml.safe_load(text)
+    return description
+
+
+def _stream(stream: WatchedStream) -> dict[str, Any]:
+    source, seen = stream.source, stream.snapshot
+    states = dict(seen.states)
+    return {
+        "name": source.name,
+        "uri": source.uri,
+        "live": source.live,
+        "session": seen.session,
+        "pts": round(seen.pts, 3),
+        "state": seen.state.value,
+        "reason": seen.reason,
+        "tracks": [
+            {
+                "id": track.id,
+                "state": states[track.id].value if track.id in states else State.INCONCLUSIVE.value,
+                "bbox": {side: round(value, 1) for side, value in track.box._asdict().items()},
+            }
+            for track in seen.tracks
+        ],
+    }
+
+
+def _known(request: web.Request, *names: str) -> dict[str, str]:
+    """The query, if it has nothing but ``names``, each once."""
+    query = dict(request.query)
+    strange = sorted(query.keys() - set(names))
+    if strange or len(query) != len(request.query):
+        what = f"'{strange[0]}' is not known" if strange else "a key is given twice"
+        raise Problem(400, "query", f"{what}; known here: {', '.join(names)}")
+    return query
+
+
+def _whole(text: str, name: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+        raise Problem(400, "query", f"{name}: expected a whole number of {least} to {most}")
+    return int(text)
+
+
+def _block(kind: str, data: dict[str, Any]) -> str:
+    return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
+
+
+def _no_segment(name: str) -> Problem:
+    return Problem(404, "no-segment", f"no segment '{name}' is known here")
