@@ -15,6 +15,7 @@ COUNTERS = {
     "stream_received_bits": {"stream"},
     "segments": {"stream", "state"},
     "overload_steps": {"step"},
+    "http_refused": {"reason"},
     "sink_deliveries": {"sink", "outcome"},
 }
 GAUGES = {
