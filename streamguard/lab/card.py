@@ -25,7 +25,7 @@ shows the whole chain on real models, and is to be replaced by one that was sear
 ## Data
 
 Pictures of the manifest's split `train`, cut by group: fit 70 %, search 15 %, calibration 15 %. The official test
-(`val`) was **not opened** for this engine, and `clips/` was neither trained on nor measured here.
+(`val`) took no part in any of it (its openings stand at the end); `clips/` was neither trained on nor measured here.
 
 | source | used as | faces in fit |
 |---|---|---|

@@ -21,6 +21,9 @@ VERBS: Final = {
     "split": ("streamguard.lab.split:split", "Cut a face file into parts that share nothing."),
     "audit": ("streamguard.lab.audit:audit", "Check a split for neighbours, and its faces for shortcuts."),
     "train": ("streamguard.lab.train:train", "Train the base classifier."),
+    "evaluate": ("streamguard.lab.evaluate:evaluate", "Measure an engine or a run on held-out faces and streams."),
+    "unseen": ("streamguard.lab.unseen:unseen", "Leave out forgeries and sources in turn; measure what was left out."),
+    "document": ("streamguard.lab.document:document", "Write the figures of run folders into docs/models.md."),
     "export": ("streamguard.lab.engine:make_engine", "Make an engine folder of a trained classifier."),
 }
 """Name: where the function is, and one line of help."""

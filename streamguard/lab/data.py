@@ -7,7 +7,8 @@ where it stopped.
 
 Parts (:class:`Parts`): ``fit`` is trained on, ``search`` compares nets, ``calibration`` sets temperature and
 thresholds, ``measure`` counts false alarms and is never trained on. The manifest's split ``val`` is the
-final test: nothing here opens it. A group never straddles two parts.
+final test, part ``test`` of a store of its own: ``lab evaluate --final`` alone builds one, with :func:`final_part`. A
+group never straddles two parts.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from streamguard.frames import F32, U8, Box
 from streamguard.lab.dataset import Dataset, Entry
 from streamguard.pixels import picture_of, rgb_of
 
-Part = Literal["fit", "search", "calibration", "measure"]
+Part = Literal["fit", "search", "calibration", "measure", "test"]
 Finder = Callable[[U8], tuple[Box, F32] | None]
 
-STILLS: Final = ("dfdc", "openforensics", "stylegan")
+STILLS: Final[tuple[str, ...]] = ("dfdc", "openforensics", "stylegan")
 SOURCES: Final = (*STILLS, "utkface", "talking")
 SALT: Final = "streamguard-split-1"
 TEACHER: Final = "weights/yunet_n_dynamic.onnx"
@@ -75,6 +76,11 @@ class Parts:
         if entry.source == "talking" and entry.path.startswith("talking/"):
             return self._people[entry.group]
         return None
+
+
+def final_part(entry: Entry) -> Part | None:
+    """``test`` for the stills of the manifest's ``val``, None for all else."""
+    return "test" if entry.source in STILLS and entry.split == "val" else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,13 +162,16 @@ class FaceStore:
 
 
 def build_store(
-    data: Dataset, path: Path, sources: tuple[str, ...] = SOURCES, finder: Finder | None = None
-) -> FaceStore:
+    data: Dataset, path: Path, sources: tuple[str, ...] = SOURCES, finder: Finder | None = None,
+    parts: Callable[[Entry], Part | None] | None = None,
+) -> FaceStore:  # fmt: skip
     """Detect the faces of every open part once, with YuNet unless another ``finder`` is given.
 
-    Sources already complete in ``path`` are kept, one that was broken off is begun anew.
+    ``parts`` says which part an entry belongs to, None if to none; :class:`Parts` by default. Sources already
+    complete in ``path`` are kept, one that was broken off is begun anew.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    of = parts or Parts(data.manifest)
     with h5py.File(path, "a") as file:
         for source in sources:
             if source in file and file[source].attrs.get("complete", False):
@@ -170,19 +179,18 @@ def build_store(
             if source in file:
                 del file[source]
             finder = finder or FaceFinder(data.root / TEACHER)
-            _write_source(file.create_group(source), data, source, finder)
+            found = ((entry, part) for entry in data.entries(source=source) if (part := of(entry)) is not None)
+            _write_source(file.create_group(source), data, source, finder, found)
     return FaceStore(path)
 
 
-def _write_source(group: h5py.Group, data: Dataset, source: str, finder: Finder) -> None:
+def _write_source(
+    group: h5py.Group, data: Dataset, source: str, finder: Finder, chosen: Iterable[tuple[Entry, Part]]
+) -> None:
     pictures: list[np.ndarray] = []
     rows: list[tuple[object, ...]] = []
     missed = 0
-    parts = Parts(data.manifest)
-    for entry in data.entries(source=source):
-        part = parts(entry)
-        if part is None:
-            continue
+    for entry, part in chosen:
         found = _video_faces(data, entry, finder) if source == "talking" else _still_face(data, entry, finder)
         before = len(rows)
         for encoded, pts, box, landmarks in found:
@@ -193,6 +201,7 @@ def _write_source(group: h5py.Group, data: Dataset, source: str, finder: Finder)
     for i, encoded in enumerate(pictures):
         stored[i] = encoded
     group.create_dataset("rows", data=np.array(rows, _ROW))
+    group.attrs["missed"] = missed
     group.attrs["complete"] = True
     logging.getLogger(__name__).info("%s: %d faces; %d files without one", source, len(rows), missed)
 

@@ -23,6 +23,7 @@ from streamguard.lab.calibrate import Calibration, calibrate, peaks_of
 from streamguard.lab.card import card
 from streamguard.lab.data import SOURCES, STILLS, FaceStore, Part
 from streamguard.lab.model import PRETRAINED, settle_cpu
+from streamguard.lab.openings import with_openings
 from streamguard.lab.probe import probe
 from streamguard.lab.scoring import EACH, SHORTEST, Faces, Track, faces_of, tracks_of
 from streamguard.lab.statistics import BINS, auc, ece, interval
@@ -112,7 +113,7 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
                         {n: (s.temperature, s.bias) for n, s in scales.items()},
                         {n: s.points for n, s in scales.items()})  # fmt: skip
     files.write_manifest(out, files.manifest(models, facts))
-    (out / "CARD.md").write_text(card(metrics), encoding="utf-8")
+    (out / "CARD.md").write_text(with_openings(card(metrics), out), encoding="utf-8")
     return metrics
 
 

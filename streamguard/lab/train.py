@@ -21,13 +21,15 @@ import torch
 import typer
 from torch import nn
 from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from streamguard.errors import InputMissing, UsageError
+from streamguard.frames import F32, U8
 from streamguard.lab.augment import Crop
 from streamguard.lab.batches import Batches, Mixture
 from streamguard.lab.data import FaceStore, build_store
 from streamguard.lab.dataset import Dataset
-from streamguard.lab.model import Ema, build, normalised, settle_cpu
+from streamguard.lab.model import ARCHITECTURE, Ema, build, normalised, settle_cpu
 
 LOG_EVERY: Final = 20
 SAVE_EVERY: Final = 100
@@ -52,6 +54,7 @@ class TrainConfig:
     average: float = 0.997  # weights of about the last 300 steps
     smoothing: float = 0.04  # supplied labels are a little wrong; logits stay moderate
     pretrained: bool = True
+    architecture: str = ARCHITECTURE
     start: str | None = None  # run whose averaged net this one goes on from, in place of the ImageNet weights
 
 
@@ -77,15 +80,24 @@ def train(
 ) -> None:
     """Train the base classifier. Data by $STREAMGUARD_DATA."""
     begun = str(start) if start else None
-    config = TrainConfig(
-        size=size, batch=batch, steps=steps, minutes=minutes, seed=seed, threads=threads, start=begun
-    )
+    config = TrainConfig(size=size, batch=batch, steps=steps, minutes=minutes, seed=seed, threads=threads, start=begun)
     store = build_store(Dataset.from_environment(), out.parent / "faces.h5")
     run(store, out, config, resume=resume)
 
 
 def run(store: FaceStore, out: Path, config: TrainConfig, *, resume: bool = False) -> Ema:
+    """Train on batches of the store's fit part; as :func:`fit`."""
+    mixture = Mixture(config.batch, config.pairs, Crop(config.size, config.margin), "fit", config.seed)
+    return fit(Batches(store, mixture, config.steps), out, config, resume=resume)
+
+
+def fit(
+    batches: TorchDataset[tuple[U8, F32]], out: Path, config: TrainConfig, *, resume: bool = False, workers: int = 1
+) -> Ema:
     """The loop. Returns the averaged net, which ``out/last.pt`` holds as well.
+
+    ``batches``: batch number ``step`` as :class:`~streamguard.lab.batches.Batches` gives it, made by ``workers``
+    processes beside this one; 0 where it costs nothing.
 
     Raises:
         InputMissing: ``resume`` without a ``last.pt``.
@@ -93,21 +105,20 @@ def run(store: FaceStore, out: Path, config: TrainConfig, *, resume: bool = Fals
     """
     settle_cpu(config.threads)
     torch.manual_seed(config.seed)
-    net = build(pretrained=config.pretrained and config.start is None).train()
+    pretrained = config.pretrained and config.start is None
+    net = build(pretrained=pretrained, architecture=config.architecture, size=config.size).train()
     if config.start is not None:
         net.load_state_dict(load_state(Path(config.start))["ema"])
     ema = Ema(net, config.average)
     optimiser = torch.optim.AdamW(_groups(net, config.decay), lr=config.rate)
     first, spent = _begin(out, config, net, ema, optimiser) if resume else _fresh(out, config)
-    mixture = Mixture(config.batch, config.pairs, Crop(config.size, config.margin), "fit", config.seed)
-    batches = Batches(store, mixture, config.steps)
     loader = DataLoader(
         batches,
         batch_size=None,
         sampler=range(first, config.steps),
-        num_workers=1,
-        prefetch_factor=4,
-        multiprocessing_context="spawn",  # a fork would inherit the locks of OpenMP's threads, and hang
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context="spawn" if workers else None,  # a fork would inherit OpenMP's locks, and hang
     )
     started, losses = time.monotonic() - spent, []
     for step, (pictures, labels) in enumerate(loader, first):
@@ -189,9 +200,10 @@ def load_state(out: Path) -> dict[str, Any]:
 def trained(out: Path) -> tuple[nn.Module, TrainConfig, int]:
     """The averaged net of a run, its config, and the steps it took."""
     state = load_state(out)
-    net = build(pretrained=False)
+    config = TrainConfig(**state["config"])
+    net = build(pretrained=False, architecture=config.architecture, size=config.size)
     net.load_state_dict(state["ema"])
-    return net.eval(), TrainConfig(**state["config"]), int(state["step"])
+    return net.eval(), config, int(state["step"])
 
 
 def _save(out: Path, config: TrainConfig, step: int, seconds: float, net: nn.Module, ema: Ema,

@@ -29,15 +29,19 @@ def portrait(seed: int, side: int = 96) -> tuple[np.ndarray, np.ndarray, np.ndar
 @pytest.fixture(scope="session")
 def made_store(tmp_path_factory):
     """Every source and part; fakes are inverted in the middle, so that a net has something to learn."""
+    return make_store(tmp_path_factory.mktemp("faces") / "faces.h5")
+
+
+def make_store(path: Path, parts=("fit", "search", "calibration", "measure")):
+    """As ``made_store``, at ``path``, with these parts alone."""
     h5py = pytest.importorskip("h5py")
     from streamguard.lab import data
 
-    path = tmp_path_factory.mktemp("faces") / "faces.h5"
     with h5py.File(path, "w") as file:
         seed = 0
         for source in data.SOURCES:
             pictures, rows = [], []
-            for part in ("fit", "search", "calibration", "measure"):
+            for part in parts:
                 for number in range(24 if source == "talking" else 8):
                     label = int(source in data.STILLS and number % 2)
                     seed += 1
@@ -54,3 +58,33 @@ def made_store(tmp_path_factory):
             made.create_dataset("rows", data=np.array(rows, data._ROW))
             made.attrs["complete"] = True
     return data.FaceStore(Path(path))
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(tmp_path_factory):
+    """A classifier that calls dark faces fake: the made store's, whose fakes are inverted in the middle."""
+    return make_engine(tmp_path_factory.mktemp("engines") / "tiny")
+
+
+def make_engine(folder: Path, gain: float = 10.0) -> Path:
+    """An engine folder whose logit is ``-gain`` times the mean of a face of 32 px."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("torch")
+    from streamguard.lab import export
+
+    shapes = [("face", ["n", 3, 32, 32]), ("logit", ["n", 1])]
+    face, logit = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes)
+    constants = [onnx.numpy_helper.from_array(np.array(value), name) for name, value in
+                 (("axes", np.arange(1, 4)), ("gain", np.float32([-gain])), ("shape", np.array([-1, 1])))]  # fmt: skip
+    nodes = [onnx.helper.make_node("ReduceMean", ["face", "axes"], ["mean"], keepdims=0),
+             onnx.helper.make_node("Mul", ["mean", "gain"], ["scaled"]),
+             onnx.helper.make_node("Reshape", ["scaled", "shape"], ["logit"])]  # fmt: skip
+    graph = onnx.helper.make_graph(nodes, "tiny", [face], [logit], constants)
+    folder.mkdir(parents=True)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, folder / "model.onnx")
+    point = {"default": {"threshold": 1.0, "promise": "Made for a test."}}
+    facts = export.Facts("0.0.1", "2026-01-01", 32, 0.0, {"fp32": (1.0, 0.0)}, {"fp32": point})
+    export.write_manifest(folder, export.manifest({"fp32": folder / "model.onnx"}, facts))
+    (folder / "CARD.md").write_text("# tiny\n\nMade for a test.\n")
+    return folder

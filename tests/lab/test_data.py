@@ -14,7 +14,7 @@ import h5py
 
 from streamguard.errors import InputMissing, InputUnreadable
 from streamguard.frames import Box
-from streamguard.lab.data import SOURCES, STILLS, FaceFinder, FaceStore, Parts, build_store, share_of
+from streamguard.lab.data import SOURCES, STILLS, FaceFinder, FaceStore, Parts, build_store, final_part, share_of
 from streamguard.lab.dataset import Dataset, Entry
 
 pytestmark = pytest.mark.lab
@@ -61,6 +61,12 @@ def test_the_test_split_and_the_clips_stay_closed():
     parts = Parts(talking(4))
     assert parts(entry("dfdc", "g1", split="val")) is None
     assert parts(entry("talking", "lp_d0", split="sample", path="clips/real/lp_d0.mp4")) is None
+
+
+def test_the_test_is_val_and_nothing_else():
+    assert final_part(entry("dfdc", "g1", split="val")) == "test"
+    assert final_part(entry("dfdc", "g1", split="train")) is None
+    assert final_part(entry("utkface", "g1", split="val")) is None
 
 
 @pytest.fixture

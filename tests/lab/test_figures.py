@@ -17,7 +17,7 @@ from streamguard.lab.calibrate import HIGHEST, calibrate, operating_points
 from streamguard.lab.card import card
 from streamguard.lab.probe import probe, quality_features
 from streamguard.lab.scoring import Track, faces_of, peak, tracks_of
-from streamguard.lab.statistics import auc, ece, interval, platt, wilson
+from streamguard.lab.statistics import auc, ece, interval, platt, poisson, wilson
 
 pytestmark = pytest.mark.lab
 
@@ -65,6 +65,13 @@ def test_wilson_at_the_edges():
     assert wilson(20, 20)[1] == 1.0
     with pytest.raises(UsageError):
         wilson(0, 0)
+
+
+def test_poisson_bounds_are_garwoods():
+    assert poisson(0) == pytest.approx((0.0, 3.689), abs=1e-3)
+    assert poisson(3) == pytest.approx((0.619, 8.767), abs=1e-3)
+    with pytest.raises(UsageError, match="a count of -1"):
+        poisson(-1)
 
 
 def brightness(pictures):
