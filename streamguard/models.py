@@ -44,11 +44,19 @@ class ModelLine(Generic[Item]):
         self._depth = metrics.queue_depth.labels(name)
         self._told = 0
 
-    def take(self, now: float) -> list[Item]:
-        """The batch to submit now; nothing while every slot is in flight or company is waited for."""
+    def take(self, now: float, enough: int | None = None) -> list[Item]:
+        """The batch to submit now; nothing while every slot is in flight or company is waited for.
+
+        ``enough``: so many are all that can come.
+        """
         if self._flying >= self._backend.slots:
             return []
-        return self.batcher.take(now, self._backend.preferred_batch)
+        return self.batcher.take(now, self._backend.preferred_batch, enough)
+
+    @property
+    def flying(self) -> int:
+        """Batches in flight."""
+        return self._flying
 
     @property
     def due(self) -> float | None:

@@ -281,16 +281,21 @@ class InferenceStage:
         busy = True
         while busy:
             busy = False
-            while faces := self._faces.take(self._clock()):
+            # While nothing is searched no faces come; a stream that is searched asks for no other search.
+            while faces := self._faces.take(self._clock(), None if self._searches.flying else 1):
                 self._classify(faces)
                 busy = True
-            while lanes := self._searches.take(self._clock()):
+            while lanes := self._searches.take(self._clock(), self._askers()):
                 self._detect(lanes)
                 busy = True
         for line in (self._searches, self._faces):
             line.tell()
             if line.changed():
                 self._listener.engines()
+
+    def _askers(self) -> int:
+        """Streams that may ask for a search before another one is back."""
+        return sum(lane.searching is None for lane in self._lanes.values())
 
     def _detect(self, lanes: list[Lane]) -> None:
         """Search the newest frames of some streams together."""

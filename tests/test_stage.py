@@ -319,7 +319,7 @@ def test_frames_between_keep_their_place_though_the_next_search_is_early():
 
 def test_streams_are_searched_and_scored_together():
     bench = Bench(slots=1, batch=8)
-    for name in "abc":
+    for name in "abcd":
         bench.add(name)
     for name in "abc":
         bench.put(name, 0, turn=False)
@@ -329,19 +329,43 @@ def test_streams_are_searched_and_scored_together():
     bench.stage.handle(None)
     assert bench.detector.sizes == [3]
     bench.detect(ONE_FACE)
-    bench.now += bench.sampling.batch_wait
-    bench.stage.handle(None)
-    assert bench.classifier.sizes == [3]
+    assert bench.classifier.sizes == [3], "no search is under way, so no more faces can come"
     bench.classify(SCORE)
     assert sorted(bench.frames) == [("a", 0), ("b", 0), ("c", 0)]
     assert bench.value("batch_size_sum", stage="detect") == bench.value("batch_size_sum", stage="classify") == 3
     assert bench.value("stage_duration_seconds_count", stage="detect") == 1
 
 
+def test_nobody_waits_for_company_that_can_not_come():
+    bench = Bench(slots=2, batch=8)
+    bench.add("a")
+    bench.put("a", 0)
+    assert bench.detector.sizes == [1], "the only stream"
+    bench.add("b")
+    bench.put("b", 0)
+    assert bench.detector.sizes == [1, 1], "the other one is being searched"
+
+
+def test_faces_wait_for_those_of_the_search_under_way():
+    bench = Bench(slots=2, batch=8)
+    for name in "ab":
+        bench.add(name)
+    bench.put("a", 0)
+    bench.now += bench.sampling.batch_wait
+    bench.stage.handle(None)
+    bench.put("b", 0)
+    assert bench.detector.sizes == [1, 1]
+    bench.detect(ONE_FACE)
+    assert bench.classifier.sizes == []
+    bench.detect(ONE_FACE)
+    assert bench.classifier.sizes == [2]
+
+
 def test_a_full_batch_does_not_wait():
     bench = Bench(slots=1, batch=2)
-    for name in "abc":
+    for name in "abcd":
         bench.add(name)
+    for name in "abc":
         bench.put(name, 0)
     assert bench.detector.sizes == [2]
     assert bench.value("queue_depth", stage="detect") == 1
@@ -363,9 +387,8 @@ def test_a_batch_that_fails_loses_its_frames_by_name_and_no_others(caplog):
     bench = Bench(slots=2, batch=2)
     for name in "abc":
         bench.add(name)
+    for name in "abc":
         bench.put(name, 0)
-    bench.now += bench.sampling.batch_wait
-    bench.stage.handle(None)
     assert bench.detector.sizes == [2, 1]
     with caplog.at_level(logging.ERROR):
         bench.detect(BackendError("the device is gone"))
@@ -385,6 +408,7 @@ def test_a_stream_removed_out_of_a_batch_leaves_the_others_their_results():
     bench = Bench(slots=1, batch=3)
     for name in ("gone", "one", "two"):
         bench.add(name)
+    for name in ("gone", "one", "two"):
         bench.put(name, 0)
     bench.stage.remove("gone", "removed")
     bench.turn()

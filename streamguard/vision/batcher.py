@@ -1,8 +1,8 @@
 """Which pictures go to a model together.
 
-A batch leaves when it is full, or when its oldest picture has waited long enough; so on a CPU, where a batch is one
-picture, nothing ever waits for company. Streams are served in turn: one item of each before a second of any, and
-whoever was served goes to the end of the line. A stream that puts nothing in is not waited for.
+A batch leaves when it is full, when nobody else can come, or when its oldest picture has waited long enough; so on a
+CPU, where a batch is one picture, nothing ever waits for company. Streams are served in turn: one item of each before
+a second of any, and whoever was served goes to the end of the line. A stream that puts nothing in is not waited for.
 """
 
 from __future__ import annotations
@@ -44,9 +44,13 @@ class Batcher(Generic[Item]):
         """Forget all that waits of a stream."""
         self._count -= len(self._lines.pop(stream, ()))
 
-    def take(self, now: float, most: int) -> list[Item]:
-        """The next batch of at most ``most`` items, or nothing if it had better wait."""
-        if self._count < most and not self._is_due(now):
+    def take(self, now: float, most: int, enough: int | None = None) -> list[Item]:
+        """The next batch of at most ``most`` items, or nothing if it had better wait.
+
+        ``enough``: a batch of so many is full, since nobody else can come.
+        """
+        full = most if enough is None else min(most, enough)
+        if not self._count or (self._count < full and not self._is_due(now)):
             return []
         taken: list[Item] = []
         while self._lines and len(taken) < most:

@@ -1,16 +1,19 @@
-"""A whole Guard on the TensorRT adapter says of a clip what it says on OpenVINO."""
+"""A whole Guard on the TensorRT adapter, in batches over its streams, says what it says on OpenVINO one by one."""
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from streamguard.config import ClassifierChoice, Config, DetectorChoice
 from streamguard.inference import tensorrt as adapter
 from streamguard.inference.builder import prepare
 from streamguard.inference.plans import PlanCache
 from streamguard.ingest.source import open_source
+from streamguard.metrics import Metrics
 from streamguard.pipeline import Guard
+from streamguard.vision.sampler import SamplerSettings
 from tests.inference.doubles import HostMemory, TensorRt
 
-CLIP = "demo:?seed=2&duration=8&pace=0"
+CLIP = "demo:?seed={seed}&duration=6&pace=0"
 
 
 @pytest.fixture
@@ -28,21 +31,27 @@ def tensorrt(monkeypatch, tmp_path):
     )
 
 
-def events(backend):
-    """What is said of the clip, without the names of runs and the hour."""
-    said = []
-    detector = DetectorChoice(backend=backend, variant="fp32")
-    guard = Guard(
-        Config(detector=detector, classifier=ClassifierChoice(backend=backend, variant="fp32")), on_event=said.append
-    )
-    guard.add(open_source(CLIP, name="door"))
+def guard_of(backend, **options):
+    choices = DetectorChoice(backend=backend, variant="fp32"), ClassifierChoice(backend=backend, variant="fp32")
+    sampling = SamplerSettings(mode="throughput")
+    return Guard(Config(detector=choices[0], classifier=choices[1], sampling=sampling), **options)
+
+
+def events(backend, seeds=(2,), metrics=None):
+    """What is said of each stream, without the names of runs and the hour."""
+    said = {}
+
+    def note(event):
+        said.setdefault(event["data"]["stream"], []).append((event["type"], event["data"]))
+
+    guard = guard_of(backend, on_event=note, metrics=metrics)
+    for seed in seeds:
+        guard.add(open_source(CLIP.format(seed=seed), name=f"door{seed}"))
     assert guard.run().failures == {}
-    return [(event["type"], event["data"]) for event in said]
+    return said
 
 
-@pytest.mark.usefixtures("tensorrt")
-def test_the_events_are_those_of_openvino():
-    ours, theirs = events("tensorrt"), events("openvino")
+def same(ours, theirs):
     assert [kind for kind, _ in ours] == [kind for kind, _ in theirs]
     assert "streamguard.track.state.v1" in [kind for kind, _ in ours]
     for (_, one), (_, other) in zip(ours, theirs, strict=True):
@@ -51,3 +60,18 @@ def test_the_events_are_those_of_openvino():
         assert one.get("pts") == other.get("pts")
         scores = [said.get("score") or 0.0 for said in (one, other)]
         assert scores[0] == pytest.approx(scores[1], abs=2e-3)
+
+
+@pytest.mark.usefixtures("tensorrt")
+def test_batches_over_several_streams_say_what_openvino_says_one_by_one():
+    seeds = (2, 3, 4)
+    metrics = Metrics(CollectorRegistry())
+    together = events("tensorrt", seeds, metrics)
+    assert together.keys() == {"door2", "door3", "door4"}
+    for seed in seeds:
+        same(together[f"door{seed}"], events("openvino", (seed,))[f"door{seed}"])
+    value = metrics.registry.get_sample_value
+    for stage in ("detect", "classify"):
+        labels = {"stage": stage}
+        batches, pictures = (value(f"streamguard_batch_size_{what}", labels) for what in ("count", "sum"))
+        assert pictures > batches, f"{stage}: {pictures} pictures in {batches} batches"

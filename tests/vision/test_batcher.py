@@ -43,6 +43,13 @@ def test_an_incomplete_batch_leaves_when_its_oldest_has_waited():
     assert line.due is None
 
 
+def test_a_batch_is_full_when_nobody_else_can_come():
+    line = filled(("a", 1), ("b", 2), wait=0.04)
+    assert line.take(0.0, 8, enough=3) == []
+    assert line.take(0.0, 8, enough=2) == [1, 2]
+    assert line.take(0.0, 8, enough=0) == []
+
+
 def test_without_a_wait_whatever_is_there_leaves():
     assert filled(("a", 1), ("b", 2)).take(0.0, 8) == [1, 2]
 
