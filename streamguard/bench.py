@@ -13,7 +13,7 @@ With ``k`` frames from one detection to the next and ``r`` faces classified a fr
 
 from __future__ import annotations
 
-import platform
+import math
 import statistics
 import tempfile
 import time
@@ -30,9 +30,11 @@ import numpy as np
 
 from streamguard import pixels
 from streamguard.config import Config
-from streamguard.frames import Box, Face, Picture
+from streamguard.frames import U8, Box, Face, Picture
 from streamguard.inference.backend import create_backend, run
 from streamguard.inference.engines import Engine, load_engine
+from streamguard.inference.measure import measure
+from streamguard.inference.processor import processor
 from streamguard.ingest.source import open_source
 from streamguard.pipeline import Guard, StreamReport, usable_cores
 from streamguard.vision.classifier import FaceInput
@@ -74,48 +76,91 @@ def run_bench(config: Config, progress: Progress = lambda text: None) -> dict[st
     with tempfile.TemporaryDirectory(prefix="streamguard-bench-") as folder:
         clip = Path(folder) / "clip.mp4"
         progress("encoding the clip")
-        _encode(clip)
-        progress("decoder")
-        decode_fps, decode_ms = _decode(clip)
-        detector, classifier = load_engine(config.detector.engine), load_engine(config.classifier.engine)
-        progress("detector")
-        detector_ms = _variants(detector, config.detector.backend)
-        progress("classifier")
-        classifier_ms = _variants(classifier, config.classifier.backend)
-        progress("stages")
-        detect = detector_ms[_chosen(detector_ms, config.detector.variant)]
-        classify = classifier_ms[_chosen(classifier_ms, config.classifier.variant)]
-        terms = _terms(clip, config, decode_ms, detect, classify)
+        make_clip(clip)
+        costs = measure_costs(clip, config, progress)
         rows = []
-        for streams in (1, 4, 8):
-            progress(f"pipeline, {streams} streams")
-            rows.append(_pipeline(clip, config, streams, terms))
+        with Runner(config) as runner:
+            for streams in (1, 4, 8):
+                progress(f"pipeline, {streams} streams")
+                rows.append(runner.row(clip, streams, costs.terms, ROUNDS))
     return {
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
-        "engines": {engine.name: engine.sha256[:16] for engine in (detector, classifier)},
-        "decode_fps": round(decode_fps, 1),
-        "detector_ms": detector_ms,
-        "classifier_ms": classifier_ms,
-        "terms_ms": {name: round(value, 3) for name, value in asdict(terms).items()},
+        "engines": costs.engines,
+        "backends": {"detector": config.detector.backend, "classifier": config.classifier.backend},
+        "decode_fps": round(costs.decode_fps, 1),
+        "detector_ms": costs.detector_ms,
+        "classifier_ms": costs.classifier_ms,
+        "terms_ms": {name: round(value, 3) for name, value in asdict(costs.terms).items()},
         "pipeline": rows,
     }
 
 
-def _encode(clip: Path) -> None:
-    """The demo's picture, enlarged to 720p: H.264, 25 frames a second, 3 Mbit/s, as a camera would send it."""
-    source = open_source(f"demo:?seed=1&duration={SECONDS}&pace=0")
+def make_clip(
+    clip: Path, *, faces: int = 1, seconds: float | None = None, size: tuple[int, int] = (WIDTH, HEIGHT)
+) -> Path:
+    """H.264 as a camera would send it: 25 frames a second, 3 Mbit/s at 720p, with ``faces`` faces in a grid.
+
+    Each is the demo's; without any the demo's picture is blurred beyond recognition. ``size``: (width, height), even.
+    """
+    source = open_source(f"demo:?seed=1&duration={seconds or SECONDS:g}&pace=0")
+    width, height = size
     with av.open(str(clip), "w") as container, source.open(1) as connection:
         video = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "tune": "zerolatency"})
-        video.width, video.height, video.pix_fmt, video.bit_rate = WIDTH, HEIGHT, "yuv420p", BITS
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        video.bit_rate = BITS * width * height // (WIDTH * HEIGHT)
         for frame in connection:
             picture = frame.picture
-            half = (WIDTH // 2, HEIGHT // 2)
-            sizes = ((picture.y, (WIDTH, HEIGHT)), (picture.u, half), (picture.v, half))
-            planes = [np.ravel(cv2.resize(plane, size)) for plane, size in sizes]
-            whole = np.concatenate(planes).reshape(HEIGHT * 3 // 2, WIDTH)
+            planes = [_tiled(picture.y, width, height, faces)]
+            planes += [_tiled(plane, width // 2, height // 2, faces) for plane in (picture.u, picture.v)]
+            whole = np.concatenate([np.ravel(plane) for plane in planes]).reshape(height * 3 // 2, width)
             container.mux(video.encode(av.VideoFrame.from_ndarray(whole, format="yuv420p")))
         container.mux(video.encode(None))
+    return clip
+
+
+def _tiled(plane: U8, width: int, height: int, faces: int) -> U8:
+    """(height, width): the middle of ``plane`` once for each face, side by side."""
+    if faces == 0:
+        blurred = cv2.resize(plane, (8, 5), interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.resize(blurred, (width, height)), np.uint8)
+    columns = math.ceil(math.sqrt(faces))
+    rows = math.ceil(faces / columns)
+    tile_width, tile_height = width // columns, height // rows
+    across = min(plane.shape[1], round(plane.shape[0] * tile_width / tile_height))
+    left = (plane.shape[1] - across) // 2
+    tile = cv2.resize(plane[:, left : left + across], (tile_width, tile_height))
+    whole = np.full((height, width), 128, np.uint8)
+    for index in range(faces):
+        y, x = index // columns * tile_height, index % columns * tile_width
+        whole[y : y + tile_height, x : x + tile_width] = tile
+    return whole
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What :func:`measure_costs` found: the terms, and the times of every variant that they were taken from."""
+
+    terms: Terms
+    decode_fps: float
+    detector_ms: dict[str, float]
+    classifier_ms: dict[str, float]
+    engines: dict[str, str]
+
+
+def measure_costs(clip: Path, config: Config, progress: Progress = lambda text: None) -> Costs:
+    """The terms of the formula on this machine, one after the other."""
+    progress("decoder")
+    decode_fps, decode_ms = _decode(clip)
+    detector, classifier = load_engine(config.detector.engine), load_engine(config.classifier.engine)
+    detector_ms = measure(detector, config.detector.backend, progress)
+    classifier_ms = measure(classifier, config.classifier.backend, progress)
+    progress("stages")
+    detect = detector_ms[_chosen(detector_ms, config.detector.variant)]
+    classify = classifier_ms[_chosen(classifier_ms, config.classifier.variant)]
+    terms = _terms(clip, config, (detector, classifier), (decode_ms, detect, classify))
+    engines = {engine.name: engine.sha256[:16] for engine in (detector, classifier)}
+    return Costs(terms, decode_fps, detector_ms, classifier_ms, engines)
 
 
 def _decode(clip: Path) -> tuple[float, float]:
@@ -133,39 +178,13 @@ def _decode(clip: Path) -> tuple[float, float]:
     return statistics.median(rates), statistics.median(costs)
 
 
-def _variants(engine: Engine, backend: str) -> dict[str, float]:
-    """Milliseconds a picture on one core, of every variant, in the backend's order of choice.
-
-    Timed in turn, since a machine's speed drifts: A B C A B C ...
-    """
-    spec = engine.input
-    picture = np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, 3), np.uint8)
-    inbox: SimpleQueue[Any] = SimpleQueue()
-    first = create_backend(backend, engine, "auto", inbox, slots=1)
-    contenders = {first.variant: first}
-    for variant in first.variants:
-        if variant not in contenders:
-            contenders[variant] = create_backend(backend, engine, variant, inbox, slots=1)
-    times: dict[str, list[float]] = {variant: [] for variant in contenders}
-    for turn in range(12):
-        for variant, contender in contenders.items():
-            for _ in range(10):
-                started = time.process_time()
-                run(contender, inbox, picture)
-                if turn > 1:
-                    times[variant].append(1000 * (time.process_time() - started))
-    for contender in contenders.values():
-        contender.close()
-    return {variant: round(statistics.median(values), 3) for variant, values in times.items()}
-
-
 def _chosen(measured: dict[str, float], wanted: str) -> str:
     return next(iter(measured)) if wanted == "auto" else wanted
 
 
-def _terms(clip: Path, config: Config, decode: float, detect: float, classify: float) -> Terms:
+def _terms(clip: Path, config: Config, engines: tuple[Engine, Engine], measured: tuple[float, float, float]) -> Terms:
     """The stages beside decoder and networks, on a frame of the clip with its real detector output."""
-    detector, classifier = load_engine(config.detector.engine), load_engine(config.classifier.engine)
+    (detector, classifier), (decode, detect, classify) = engines, measured
     picture = _first_picture(clip)
     size, pad = (detector.input.width, detector.input.height), int(detector.manifest["preprocessing"]["pad"])
     canvas, box = pixels.letterbox(picture, *size, pad)
@@ -204,43 +223,60 @@ def _median_ms(call: Callable[[], object], rounds: int = 300) -> float:
     return statistics.median(times)
 
 
-def _pipeline(clip: Path, config: Config, streams: int, terms: Terms) -> dict[str, Any]:
-    """The whole chain on ``streams`` copies of the clip: median of the rounds."""
-    sampling = config.sampling
-    rates, shares = [], []
-    for _ in range(ROUNDS):
-        reports: SimpleQueue[StreamReport] = SimpleQueue()
-        guard = Guard(config, on_end=reports.put)
-        with guard:
-            started = time.perf_counter()
-            for number in range(streams):
-                guard.add(open_source(str(clip), name=f"clip{number}"))
-            done = [reports.get() for _ in range(streams)]
-            elapsed = time.perf_counter() - started
+class Runner:
+    """One Guard, engines loaded once, that files run through as fast as they can."""
+
+    def __init__(self, config: Config) -> None:
+        self.guard: Final = Guard(config, on_end=self._ended)
+        self._sampling = config.sampling
+        self._reports: SimpleQueue[StreamReport] = SimpleQueue()
+        self._runs = 0
+
+    def __enter__(self) -> Runner:
+        self.guard.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.guard.__exit__(*exception)
+
+    def _ended(self, report: StreamReport) -> None:
+        self._reports.put(report)
+
+    def run(self, clip: Path, streams: int) -> tuple[float, float]:
+        """(frames a second of all streams together, faces classified a frame) of ``streams`` copies of the clip."""
+        self._runs += 1
+        started = time.perf_counter()
+        for number in range(streams):
+            self.guard.add(open_source(str(clip), name=f"run{self._runs}-{number}"))
+        done = [self._reports.get() for _ in range(streams)]
+        elapsed = time.perf_counter() - started
         frames = sum(report.frames for report in done)
-        rates.append(frames / elapsed)
-        shares.append(sum(track.judged.frames for report in done for track in report.tracks) / frames)
-    fps, classified = statistics.median(rates), statistics.median(shares)
-    limit = terms.limit(streams, usable_cores(), sampling.detect_every, classified)
-    return {
-        "streams": streams,
-        "faces": round(classified * sampling.detect_every, 2),
-        "every": sampling.detect_every,
-        "fps": round(fps, 1),
-        "limit_fps": round(limit, 1),
-        "ratio": round(fps / limit, 3),
-    }
+        return frames / elapsed, sum(track.judged.frames for report in done for track in report.tracks) / frames
+
+    def row(self, clip: Path, streams: int, terms: Terms, rounds: int, faces: int = 1) -> dict[str, Any]:
+        """Medians of ``rounds`` runs, held against the limit. ``faces``: those that the clip shows."""
+        rates, shares = zip(*(self.run(clip, streams) for _ in range(rounds)), strict=True)
+        fps, classified = statistics.median(rates), statistics.median(shares)
+        limit = terms.limit(streams, usable_cores(), self._sampling.stride, classified)
+        return {
+            "streams": streams,
+            "faces": faces,
+            "every": self._sampling.stride,
+            "fps": round(fps, 1),
+            "limit_fps": round(limit, 1),
+            "ratio": round(fps / limit, 3),
+            "classified": round(classified, 3),
+        }
+
+
+def on_backend(config: Config, backend: str) -> Config:
+    """The same with both models on ``backend``; a name that is not known is refused when it is opened."""
+    detector, classifier = (
+        choice.model_copy(update={"backend": backend}) for choice in (config.detector, config.classifier)
+    )
+    return config.model_copy(update={"detector": detector, "classifier": classifier})
 
 
 def machine() -> str:
     """Processor and usable cores, as every report names them."""
-    return f"{_cpu()}, {usable_cores()} cores"
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return f"{processor()}, {usable_cores()} cores"

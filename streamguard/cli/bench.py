@@ -18,12 +18,17 @@ from streamguard.cli import console
 def bench(
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object.")] = False,
     config: Annotated[Path | None, typer.Option(help="streamguard.yaml.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(metavar="NAME", help="For both models: openvino, onnxruntime, tensorrt ...")
+    ] = None,
 ) -> None:
     """Measure decoder, models and the whole chain on this machine. Takes a few minutes."""
-    from streamguard.bench import run_bench
+    from streamguard.bench import on_backend, run_bench
     from streamguard.config import load_config
 
     settings = load_config(config)
+    if backend is not None:
+        settings = on_backend(settings, backend)
     out, beside = console.output(), console.output(stderr=True)
     with beside.status("starting") as status:
         report = run_bench(settings, lambda text: status.update(text))

@@ -1,7 +1,8 @@
-"""``streamguard engines``: which models there are, and whether their files are what they should be."""
+"""``streamguard engines``: which models there are, whether their files are sound, and what suits this machine."""
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -63,3 +64,32 @@ def verify(
             console.complain(str(error))
             failed = True
     raise typer.Exit(EngineError.exit_code if failed else 0)
+
+
+@app.command("build")
+def build(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[ENGINE]...", help="Names or folders; all that ship, if none.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="openvino, onnxruntime, tensorrt or tensorrt-rtx.")] = "openvino",
+    as_json: Annotated[bool, typer.Option("--json", help="The measurements as one JSON object.")] = False,
+) -> None:
+    """Measure the engines in every precision on this machine, and keep which one `variant: auto` takes.
+
+    For TensorRT this builds the plans, which a start would otherwise build. Half a minute an engine on a CPU.
+    """
+    from streamguard.inference.engines import engine_folders, load_engine
+    from streamguard.inference.tuning import Tuned, tune
+
+    out, beside = console.output(), console.output(stderr=True)
+    tuned: list[Tuned] = []
+    for name in names or [str(folder) for folder in engine_folders()]:
+        engine = load_engine(name)
+        with beside.status(engine.name) as status:
+            tuned.append(tune(engine, backend, lambda text, status=status: status.update(text)))
+        if not as_json:
+            out.print(Text(tuned[-1].line))
+    if not tuned:
+        raise EngineMissing("No engine ships with this installation. Reinstall StreamGuard, or name a folder.")
+    if as_json:
+        out.print(Text(json.dumps({"engines": [found.to_json() for found in tuned]}, ensure_ascii=False)))

@@ -18,6 +18,7 @@ from openvino.preprocess import PrePostProcessor
 from streamguard.errors import BackendError
 from streamguard.frames import F32, U8
 from streamguard.inference.backend import Completion, Completions, check_batch, choose_variant
+from streamguard.inference.choices import ChoiceCache, choice_key
 from streamguard.inference.engines import Engine
 
 _HINT: Final = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -27,12 +28,22 @@ def offered_variants(engine: Engine, capabilities: list[str]) -> tuple[str, ...]
     """Variants in the order ``auto`` prefers them.
 
     int8 is the fastest for the detector's plain convolutions and no gain for depthwise networks, which is
-    what the classifiers are. bf16 comes last: a CPU that has it may be faster or slower with it than with fp32
-    (`streamguard bench` shows this one), so nobody gets it unasked.
+    what the classifiers are. bf16 comes last: a CPU that has it may be faster or slower with it than with fp32.
+    `streamguard engines build` measures this one, and its choice goes before this order.
     """
     bf16 = ("bf16",) if "BF16" in capabilities else ()
     int8 = ("int8",) if "int8" in engine.variants and "INT8" in capabilities else ()
     return (*int8, "fp32", *bf16) if engine.task == "detect" else ("fp32", *int8, *bf16)
+
+
+def usual_order(engine: Engine) -> tuple[str, ...]:
+    """The variants on this processor, as ``auto`` prefers them while nothing was measured."""
+    return offered_variants(engine, ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def library() -> str:
+    """OpenVINO with its version, as a choice names it."""
+    return f"openvino {ov.get_version()}"
 
 
 @dataclass(slots=True)
@@ -48,9 +59,18 @@ class OpenVinoBackend:
     name: Final = "openvino"
     preferred_batch: Final = 1
 
-    def __init__(self, engine: Engine, variant: str, completions: Completions, *, slots: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        variant: str,
+        completions: Completions,
+        *,
+        slots: int,
+        choices: ChoiceCache | None = None,
+    ) -> None:
         core = ov.Core()
-        self.variants = offered_variants(engine, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+        key = choice_key(engine, self.name, library())
+        self.variants = (choices or ChoiceCache()).ordered(usual_order(engine), key)
         self.variant = choose_variant(variant, self.variants, engine, self.name)
         self.slots = slots
         self._engine = engine

@@ -40,3 +40,22 @@ def test_verify_names_foreign_preprocessing(streamguard, damaged_engine):
     result = streamguard("engines", "verify", damaged_engine)
     assert result.exit_code == 2
     assert "preprocessing resampler 'lanczos'" in result.stderr
+
+
+def test_build_measures_and_keeps_a_choice(streamguard, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    result = streamguard("engines", "build", "deepfake-base", "--json")
+    assert result.exit_code == 0
+    (engine,) = json.loads(result.stdout)["engines"]
+    assert engine["name"] == "deepfake-base"
+    assert engine["variant"] == "fp32"
+    assert engine["milliseconds"]["fp32"] > 0
+    kept = tmp_path / ".cache" / "streamguard" / "choices" / "deepfake-base.openvino.json"
+    assert engine["kept"] == str(kept)
+    assert json.loads(kept.read_text())["variant"] == "fp32"
+
+
+def test_build_names_a_backend_that_can_not_be_used(streamguard):
+    result = streamguard("engines", "build", "deepfake-base", "--backend", "abacus")
+    assert result.exit_code == 2
+    assert "error: backend 'abacus' is not known" in result.stderr

@@ -1,11 +1,18 @@
 """A whole Guard on the TensorRT adapter, in batches over its streams, says what it says on OpenVINO one by one."""
 
+import threading
+import time
+from functools import partial
+
 import pytest
 from prometheus_client import CollectorRegistry
 
 from streamguard.config import ClassifierChoice, Config, DetectorChoice
+from streamguard.inference import auto
 from streamguard.inference import tensorrt as adapter
+from streamguard.inference.auto import AutoBackend
 from streamguard.inference.builder import prepare
+from streamguard.inference.openvino import OpenVinoBackend
 from streamguard.inference.plans import PlanCache
 from streamguard.ingest.source import open_source
 from streamguard.metrics import Metrics
@@ -75,3 +82,42 @@ def test_batches_over_several_streams_say_what_openvino_says_one_by_one():
         labels = {"stage": stage}
         batches, pictures = (value(f"streamguard_batch_size_{what}", labels) for what in ("count", "sum"))
         assert pictures > batches, f"{stage}: {pictures} pictures in {batches} batches"
+
+
+@pytest.mark.usefixtures("tensorrt")
+def test_events_and_metrics_name_what_runs_now(monkeypatch):
+    """`backend: auto` begins on the CPU, and goes over to the GPU when its plan is there."""
+    gate = threading.Event()
+
+    def gpu(engine, completions):
+        assert gate.wait(60)
+        return adapter.open_tensorrt("tensorrt", engine, "fp16", completions, slots=2)
+
+    def open_auto(engine, variant, completions, *, slots):
+        cpu = partial(OpenVinoBackend, engine, variant, slots=slots)
+        return AutoBackend(engine, [partial(gpu, engine)], cpu, completions, 0.01)
+
+    monkeypatch.setattr(auto, "open_auto", open_auto)
+    metrics, said = Metrics(CollectorRegistry()), []
+
+    def running():
+        family = next(found for found in metrics.registry.collect() if found.name == "streamguard_engine_info")
+        return {sample.labels["backend"] for sample in family.samples if sample.value == 1}
+
+    with guard_of("auto", on_event=said.append, metrics=metrics) as guard:
+        assert running() == {"openvino"}
+        guard.add(open_source("demo:?duration=600", name="door"))
+        wait(lambda: any(event["type"].endswith("track.state.v1") for event in said))
+        gate.set()
+        wait(lambda: running() == {"tensorrt"})
+    variants = [{engine["variant"] for engine in event["data"].get("engines", ())} for event in said]
+    told = [variant for variant in variants if variant]
+    assert told[0] == {"fp32"}
+    assert told[-1] == {"fp16"}
+
+
+def wait(condition):
+    due = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < due
+        time.sleep(0.02)
