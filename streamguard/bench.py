@@ -151,7 +151,7 @@ class Costs:
 def measure_costs(clip: Path, config: Config, progress: Progress = lambda text: None) -> Costs:
     """The terms of the formula on this machine, one after the other."""
     progress("decoder")
-    decode_fps, decode_ms = _decode(clip)
+    decode_fps, decode_ms = decode_speed(clip)
     detector, classifier = load_engine(config.detector.engine), load_engine(config.classifier.engine)
     detector_ms = measure(detector, config.detector.backend, progress)
     classifier_ms = measure(classifier, config.classifier.backend, progress)
@@ -163,7 +163,7 @@ def measure_costs(clip: Path, config: Config, progress: Progress = lambda text: 
     return Costs(terms, decode_fps, detector_ms, classifier_ms, engines)
 
 
-def _decode(clip: Path) -> tuple[float, float]:
+def decode_speed(clip: Path) -> tuple[float, float]:
     """(frames a second of wall time, CPU milliseconds a frame), medians, one thread, none of our code."""
     rates, costs = [], []
     for _ in range(ROUNDS):
