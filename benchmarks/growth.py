@@ -20,12 +20,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.roofline import numbers
 from streamguard.bench import Runner, machine, make_clip
 from streamguard.config import Config
 
 COLUMNS = ("streams", "faces", "fps", "cpu_ms_frame", "peak_mb")
 STREAMS = 4
+
+
+def numbers(text: str) -> list[int]:
+    """``1,4,8`` as whole numbers."""
+    return [int(part) for part in text.split(",")]
 
 
 def point(clip: Path, streams: int) -> dict[str, Any]:
