@@ -43,6 +43,9 @@ wheel-test: .venv/test  ## the wheel, installed in a clean environment, runs the
 
 nightly: .venv/test  ## what takes longer than CI may
 	$(VENV)/python benchmarks/demo_seeds.py --seeds 1-20
+	$(VENV)/python benchmarks/roofline.py
+	$(VENV)/python benchmarks/growth.py
+	$(VENV)/python benchmarks/soak.py
 
 clean:
 	rm -rf .venv .venv-lab build dist

@@ -86,7 +86,7 @@ def build(
     for name in names or [str(folder) for folder in engine_folders()]:
         engine = load_engine(name)
         with beside.status(engine.name) as status:
-            tuned.append(tune(engine, backend, lambda text, status=status: status.update(text)))
+            tuned.append(tune(engine, backend, status.update))
         if not as_json:
             out.print(Text(tuned[-1].line))
     if not tuned:
