@@ -42,10 +42,10 @@ wheel-test: .venv/test  ## the wheel, installed in a clean environment, runs the
 	sh tests/wheel.sh $(PYTHON)
 
 nightly: .venv/test  ## what takes longer than CI may
-	$(VENV)/python benchmarks/demo_seeds.py --seeds 1-20
 	$(VENV)/python benchmarks/roofline.py
 	$(VENV)/python benchmarks/growth.py
 	$(VENV)/python benchmarks/soak.py
+	$(VENV)/python benchmarks/demo_seeds.py --seeds 1-20
 
 clean:
 	rm -rf .venv .venv-lab build dist
