@@ -32,6 +32,7 @@ from streamguard.errors import (
     StreamGuardError,
     UsageError,
 )
+from streamguard.version import __version__
 
 if TYPE_CHECKING:
     from streamguard.config import Config, load_config
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from streamguard.ingest.source import open_source
     from streamguard.pipeline import Guard
     from streamguard.scan import FileVerdict, scan
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Guard": "pipeline",
@@ -90,6 +89,7 @@ __all__ = [
     "StreamGuardError",
     "Track",
     "UsageError",
+    "__version__",
     "load_config",
     "open_source",
     "scan",

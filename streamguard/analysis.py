@@ -14,7 +14,7 @@ from streamguard.decision.calibration import OperatingPoint
 from streamguard.decision.passage import low_level
 from streamguard.decision.segments import Change, DecisionSettings, Judged, TrackJudge, stream_state
 from streamguard.delivery.events import Sighting, Timeline
-from streamguard.frames import U8, Clock, Face, Frame, Score, Segment, State, Track
+from streamguard.frames import U8, Box, Clock, Face, Frame, Score, Segment, State, Track
 from streamguard.ingest.mailbox import SessionStarted
 from streamguard.metrics import Metrics
 from streamguard.vision.classifier import FaceInput
@@ -45,9 +45,10 @@ class AnalysisSettings:
 
 
 class FaceCrop(NamedTuple):
-    """One face to classify: its track, and (S, S, 3) uint8 RGB."""
+    """One face to classify: its track, its box, and (S, S, 3) uint8 RGB."""
 
     track: int
+    box: Box
     picture: U8
 
 
@@ -221,7 +222,7 @@ class StreamAnalysis:
         if reason is not None:
             self._metrics.faces_skipped.labels(self.stream, reason).inc()
             return self._changed(track.id, followed, followed.judge.skip(frame.pts, reason))
-        crops.append(FaceCrop(track.id, self._settings.face.prepare(frame.picture, face.box)))
+        crops.append(FaceCrop(track.id, face.box, self._settings.face.prepare(frame.picture, face.box)))
         return []
 
     def _need(self, followed: _Followed, pts: float) -> Need:

@@ -23,6 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from streamguard.access import ApiSettings
 from streamguard.decision.segments import DecisionSettings
+from streamguard.delivery.evidence import EvidenceSettings
 from streamguard.delivery.outbox import OutboxSettings
 from streamguard.delivery.sinks import SinkSettings
 from streamguard.delivery.sinks.jsonl import JsonlSettings
@@ -142,6 +143,8 @@ class Config(Settings):
     """What a face must have to be judged."""
     decision: DecisionSettings = DecisionSettings()
     """How scores become segments."""
+    evidence: EvidenceSettings = EvidenceSettings()
+    """What is kept of each segment, where and for how long."""
     listen: Annotated[str, AfterValidator(_listen)] | None = "127.0.0.1:8080"
     """Where health and metrics are served, HOST:PORT; port 0 lets the system choose, null serves nothing."""
     api: ApiSettings = ApiSettings()

@@ -18,6 +18,9 @@
     ├── SourceLost                 a live source gave up its connection; retried, never fatal
     │   ├── SourceDenied           wrong or missing credentials
     │   └── SourceStalled          no frame for longer than the watchdog allows
+    ├── EvidenceError              a folder of evidence, or a file's credentials
+    │   ├── EvidenceMissing        no such folder, or a file of it is absent
+    │   └── EvidenceDamaged        a file is not what the manifest states, or its signature does not fit it
     └── BackendError               the device refused or lost a batch
 
 Messages name the offender, what was expected and what to do. URLs in them are redacted
@@ -116,6 +119,18 @@ class SourceDenied(SourceLost):
 
 class SourceStalled(SourceLost):
     """A live source gave no frame for longer than the watchdog allows."""
+
+
+class EvidenceError(StreamGuardError):
+    """A folder of evidence, or a file's credentials, can't be used."""
+
+
+class EvidenceMissing(EvidenceError):
+    """No such folder of evidence, or one of its files is absent."""
+
+
+class EvidenceDamaged(EvidenceError):
+    """A file of the evidence is not what the manifest states."""
 
 
 class BackendError(StreamGuardError):

@@ -105,7 +105,8 @@ class Frame:
     """One decoded picture of one stream.
 
     ``session`` counts the connections of a stream from 1: stream time and tracks never cross it.
-    ``damaged`` marks a picture the decoder repaired; it is counted and not scored.
+    ``damaged`` marks a picture the decoder repaired; it is counted and not scored. ``ticks`` is its timestamp as the
+    container has it, in units of its stream's time base: by it a picture is found again in a clip.
     """
 
     stream: str
@@ -116,6 +117,7 @@ class Frame:
     clock: Clock
     picture: Picture
     damaged: bool = False
+    ticks: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,16 @@ class Score:
 
     track: int
     pts: float
+    logit: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """One face as the classifier saw it: ``crop`` is (S, S, 3) uint8 RGB, ``logit`` calibrated."""
+
+    track: int
+    box: Box
+    crop: U8
     logit: float
 
 

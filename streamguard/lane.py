@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from streamguard.analysis import FaceCrop, StreamAnalysis
-from streamguard.frames import F32
+from streamguard.frames import F32, Look
 from streamguard.ingest.mailbox import Crossing, Mark, Waiting
 from streamguard.pixels import Letterbox
 
@@ -38,10 +38,10 @@ class Job:
     left: int = 0
 
     @property
-    def scores(self) -> list[tuple[int, float]]:
-        """(track, logit) of every face that was scored."""
+    def looks(self) -> list[Look]:
+        """Every face that was scored."""
         pairs = zip(self.crops, self.logits, strict=True)
-        return [(crop.track, logit) for crop, logit in pairs if logit is not None]
+        return [Look(crop.track, crop.box, crop.picture, logit) for crop, logit in pairs if logit is not None]
 
 
 @dataclass(slots=True, eq=False)

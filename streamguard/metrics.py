@@ -60,6 +60,9 @@ class Metrics:
         self.segments = counter("segments", "Segments closed, by state.", "stream", "state")
         self.sink_deliveries = counter("sink_deliveries", "Events handed to a sink, by outcome.", "sink", "outcome")
         self.outbox_pending = gauge("outbox_pending", "Events a sink has not taken yet.", "sink")
+        self.evidence = counter("evidence", "Segments' evidence, by outcome.", "stream", "outcome")
+        self.evidence_bytes = gauge("evidence_bytes", "Evidence that is kept.")
+        self.evidence_paused = gauge("evidence_paused", "1 while no evidence can be written.")
         self.http_refused = counter("http_refused", "HTTP requests and connections refused, by reason.", "reason")
         self.engine_info = gauge("engine_info", "1 for each engine in use.", "name", "sha256", "backend", "variant")
 

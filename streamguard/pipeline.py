@@ -22,8 +22,10 @@ from streamguard.analysis import AnalysisSettings, StreamAnalysis, StreamSnapsho
 from streamguard.config import Config
 from streamguard.decision.calibration import OperatingPoint, calibrated_rates, operating_point, temperature
 from streamguard.delivery.events import EngineRef, Event, EventContext, EventFactory, StreamKind, TrackRef, run_name
+from streamguard.delivery.evidence import EvidenceKeeper
 from streamguard.errors import ConfigError, EngineForeign, UsageError
-from streamguard.frames import State
+from streamguard.facts import Facts, facts_of
+from streamguard.frames import Frame, Look, State
 from streamguard.inference.backend import Backend, create_backend
 from streamguard.inference.engines import Engine, carrier, load_engine
 from streamguard.ingest.connection import Source
@@ -82,6 +84,10 @@ class Chain:
     engines: tuple[tuple[Engine, Backend], ...]
     settings: AnalysisSettings
     context: EventContext
+
+    def facts(self, config: Config) -> Facts:
+        """What it takes to repeat a score, as of now."""
+        return facts_of(config, self.settings, self.models.calibration, self.engines)
 
 
 def assemble(config: Config, inbox: SimpleQueue[object]) -> Chain:
@@ -173,6 +179,9 @@ class Guard(StageListener):
         self._on_event = on_event or (lambda event: None)
         self._on_end = on_end or (lambda report: None)
         self._feed = feed or FeedSettings()
+        self._evidence: EvidenceKeeper | None = None
+        if config.evidence.folder is not None:
+            self._evidence = EvidenceKeeper(config.evidence, partial(chain.facts, config), self.metrics)
         self._streams: dict[str, _Stream] = {}
         self._failures: dict[str, str] = {}
         self._changed = threading.Condition()
@@ -200,6 +209,8 @@ class Guard(StageListener):
 
     def start(self) -> None:
         """Start the inference thread; streams added before or after."""
+        if self._evidence is not None:
+            self._evidence.start()
         self._stage.start()
         self._running = True
 
@@ -218,6 +229,8 @@ class Guard(StageListener):
             mailbox = Mailbox(settings.sampler.waiting, "newest") if live else Mailbox(FILE_BOUND, "wait")
             crossing = Crossing(mailbox, partial(self._stage.wake, name))
             intake = Intake(name, crossing, self.metrics, FrameSampler(settings.sampler, pace))
+            if self._evidence is not None:
+                source.keep(self.config.evidence.span.keep)
             reader = LiveReader(source, intake, self._feed) if source.live else FileReader(source, intake)
             self._streams[source.name] = _Stream(source, reader, analysis.snapshot())
         self._stage.add(analysis, crossing)
@@ -264,13 +277,15 @@ class Guard(StageListener):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """End every stream after its frame at hand, close what is open, free the models."""
+        """End every stream after its frame at hand, close what is open, free the models, write the evidence."""
         with self._changed:
             for stream in self._streams.values():
                 stream.reader.stop()
             self._changed.wait_for(lambda: self._over or not self._streams, 10.0)
         self._running = False
         self._stage.stop()
+        if self._evidence is not None:
+            self._evidence.stop()
 
     def stop(self) -> None:
         """Make :meth:`run` return, from any thread or a signal handler's thread."""
@@ -282,6 +297,8 @@ class Guard(StageListener):
 
     def event(self, event: StreamEvent) -> None:
         name, what = event.stream, event.what
+        if self._evidence is not None:
+            _mark_evidence(self._evidence, name, what)
         if isinstance(what, SessionStarted):
             self._on_event(self._events.stream("up", name, what.session, at=time.time()))
             return
@@ -308,7 +325,18 @@ class Guard(StageListener):
                 )
             )
         elif change.segment is not None:
-            self._on_event(self._events.segment(change.kind, change.segment, change.pts, timeline, what.sighting))
+            segment, evidence = change.segment, None
+            if self._evidence is not None:
+                evidence = self._evidence.segment(change.kind, self._events.name_of(segment), segment, timeline)
+            self._on_event(self._events.segment(change.kind, segment, change.pts, timeline, what.sighting, evidence))
+
+    def looked(self, frame: Frame, looks: Sequence[Look]) -> None:
+        if self._evidence is not None:
+            self._evidence.looked(frame, looks)
+
+    def analysed(self, frame: Frame) -> None:
+        if self._evidence is not None:
+            self._evidence.analysed(frame)
 
     def standing(self, snapshot: StreamSnapshot) -> None:
         name, stream = snapshot.stream, self._streams[snapshot.stream]
@@ -339,6 +367,15 @@ class Guard(StageListener):
         with self._changed:
             self._over = True
             self._changed.notify_all()
+
+
+def _mark_evidence(evidence: EvidenceKeeper, stream: str, what: object) -> None:
+    if isinstance(what, SessionStarted):
+        evidence.begin(stream, what.recording)
+    elif isinstance(what, Outage):
+        evidence.outage(stream, what.reason)
+    elif isinstance(what, SessionEnded):
+        evidence.end(stream, what.reason, final=what.final)
 
 
 @dataclass(slots=True)

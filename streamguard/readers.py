@@ -68,7 +68,7 @@ class Intake:
         self._sampler.restart()
         self.metrics.stream_up.labels(self.stream).set(1)
         self.metrics.stream_width.labels(self.stream).set(connection.info.width)
-        self.crossing.mark(SessionStarted(session, connection.info))
+        self.crossing.mark(SessionStarted(session, connection.info, connection.recording))
 
     def frame(self, frame: Frame, connection: Connection) -> None:
         """A frame was decoded. One that comes after the stream was stopped is nobody's."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
@@ -23,7 +23,7 @@ import numpy as np
 
 from streamguard import pixels
 from streamguard.analysis import StreamAnalysis, StreamSnapshot, TrackChange
-from streamguard.frames import Face, Frame
+from streamguard.frames import Face, Frame, Look
 from streamguard.inference.backend import Completion
 from streamguard.ingest.mailbox import Crossing, Mark, Outage, SessionEnded, SessionStarted, Waiting
 from streamguard.lane import Job, Lane
@@ -55,6 +55,9 @@ class StageListener:
 
     def analysed(self, frame: Frame) -> None:
         """All faces of a frame are judged."""
+
+    def looked(self, frame: Frame, looks: Sequence[Look]) -> None:
+        """What the classifier saw in a frame and said of it; comes before what that changes. Never without a face."""
 
     def standing(self, snapshot: StreamSnapshot) -> None:
         """How a stream stands, after each analysed frame and each mark."""
@@ -269,9 +272,11 @@ class InferenceStage:
         return self._models.decoder.decode(job.raw, job.letterbox, picture.width, picture.height)
 
     def _finish(self, lane: Lane, job: Job) -> None:
-        frame, scores = job.waiting.frame, job.scores
-        self._changes(lane.analysis, lane.analysis.scored(frame, scores))
-        if scores:
+        frame, looks = job.waiting.frame, job.looks
+        if looks:
+            self._listener.looked(frame, looks)
+        self._changes(lane.analysis, lane.analysis.scored(frame, [(look.track, look.logit) for look in looks]))
+        if looks:
             self._metrics.frame_to_score.observe(self._clock() - job.waiting.since)
         self._listener.analysed(frame)
         self._listener.standing(lane.analysis.snapshot())

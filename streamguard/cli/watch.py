@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Final
@@ -53,6 +54,10 @@ ListenOption = Annotated[
     str | None,
     typer.Option("--listen", metavar="HOST:PORT", help="Where health and metrics are served; 'none' serves nothing."),
 ]
+EvidenceOption = Annotated[
+    Path | None,
+    typer.Option("--evidence", metavar="DIR", help="Keep clip, still and scores of every segment in this folder."),
+]
 DurationOption = Annotated[
     float | None,
     typer.Option("--duration", min=0.04, metavar="SECONDS", callback=_finite, help="Stop after this."),
@@ -81,11 +86,12 @@ def watch(
     listen: ListenOption = None,
     duration: DurationOption = None,
     transport: TransportOption = Transport.TCP,
+    evidence: EvidenceOption = None,
 ) -> None:
     """Watch sources: say for each face when it shows signs of manipulation."""
     from streamguard.config import load_config
 
-    settings = load_config(config)
+    settings = _keeping(load_config(config), evidence)
     found = _named(sources, transport) if sources else [source_of(stream) for stream in settings.streams]
     if not found:
         raise UsageError("There is nothing to watch. Name a SOURCE, or a --config with streams.")
@@ -104,12 +110,13 @@ def demo(
         Path | None, typer.Option(metavar="FILE", help="Write which passages are forged, as JSON.")
     ] = None,
     listen: ListenOption = None,
+    evidence: EvidenceOption = None,
 ) -> None:
     """The main job on a made stream: a photograph, filmed by hand, whose face is forged for eight seconds."""
     from streamguard.config import load_config
     from streamguard.ingest.demo import truth as passages
 
-    settings = load_config()
+    settings = _keeping(load_config(), evidence)
     made = passages(seed, duration)
     if truth is not None:
         _write(truth, json.dumps(made, indent=1) + "\n")
@@ -121,6 +128,13 @@ def demo(
     source = _named([f"demo:?seed={seed}&duration={duration:g}"])
     whole = run(settings, source, events or settings.events, listen, None, human)
     raise typer.Exit(0 if whole else 1)
+
+
+def _keeping(settings: Config, evidence: Path | None) -> Config:
+    """The settings with the folder that the command line names, if it does."""
+    if evidence is None:
+        return settings
+    return settings.model_copy(update={"evidence": replace(settings.evidence, folder=str(evidence))})
 
 
 def _named(uris: Sequence[str], transport: Transport = Transport.TCP) -> list[Source]:

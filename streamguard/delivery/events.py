@@ -99,11 +99,24 @@ class EventFactory:
         self._sequence: dict[str, int] = {}
         self.engines = context.engines
 
+    def name_of(self, segment: Segment) -> str:
+        """The name that is unique over all runs: ``segment_id`` in events."""
+        return f"{self.context.run}.{segment.id}"
+
     def segment(
-        self, kind: SegmentKind, segment: Segment, pts: float, timeline: Timeline, sighting: Sighting = Sighting()
+        self,
+        kind: SegmentKind,
+        segment: Segment,
+        pts: float,
+        timeline: Timeline,
+        sighting: Sighting = Sighting(),
+        evidence: Event | None = None,
     ) -> Event:
-        """``streamguard.segment.<kind>.v1``: ``pts`` is the moment of the change, in seconds of stream time."""
-        name = f"{self.context.run}.{segment.id}"
+        """``streamguard.segment.<kind>.v1``: ``pts`` is the moment of the change, in seconds of stream time.
+
+        ``evidence`` says where the segment's evidence is going to lie.
+        """
+        name = self.name_of(segment)
         sequence = self._sequence.pop(name, 0)
         if kind != "closed":
             self._sequence[name] = sequence + 1
@@ -122,7 +135,7 @@ class EventFactory:
             "score": {"mean": _probability(segment.mean), "peak": _probability(segment.peak)},
             "frames": segment.frames,
             **_seen(sighting),
-            "evidence": None,
+            "evidence": evidence,
             **self._judged(),
         }
         return self._event(f"segment.{kind}", segment.stream, f"{name}/{sequence}", at, data, segment.track)

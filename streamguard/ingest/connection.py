@@ -8,11 +8,12 @@ session with it: iterate it and frames come, in order, with stream time that sta
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from streamguard.frames import Frame
+from streamguard.media import Recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class SourceOptions:
         transport: of RTSP media; ``udp`` saves a little delay and loses packets.
         open_timeout, read_timeout: seconds that a live source may take to answer, and that FFmpeg waits for data.
             The watchdog gives a silent source up earlier; this ends the thread that it leaves behind.
-        keep_seconds, keep_bytes: compressed video that a connection keeps for clips; 0 keeps none.
+        keep_seconds, keep_bytes: compressed video that a connection keeps for clips, with its sound; 0 keeps none.
         proxy: the ``http://`` proxy through which HTTP and HTTPS sources are read.
         confined: of files, only containers are read that can't name other files.
     """
@@ -49,7 +50,7 @@ class SourceOptions:
     open_timeout: float = 5.0
     read_timeout: float = 6.0
     keep_seconds: float = 0.0
-    keep_bytes: int = 16 * 2**20
+    keep_bytes: int = 32 * 2**20
     proxy: str | None = None
     confined: bool = False
 
@@ -70,6 +71,10 @@ class Connection(Protocol):
         """Arrival minus the sender's clock in seconds; None where the sender tells no time."""
 
     @property
+    def recording(self) -> Recording | None:
+        """What is kept for clips, if anything is."""
+
+    @property
     def finished(self) -> bool:
         """Once iteration has ended: that was the end of a recording, not of a connection."""
 
@@ -88,6 +93,16 @@ class Connection(Protocol):
         """
 
 
+class Keeping:
+    """What every source does alike: remember its options, and how much to keep."""
+
+    _options: SourceOptions
+
+    def keep(self, seconds: float) -> None:
+        """From the next opening on, keep that much compressed media for clips."""
+        self._options = replace(self._options, keep_seconds=seconds)
+
+
 class Source(Protocol):
     """Where frames come from. ``uri`` is redacted, ``name`` is what labels and events carry."""
 
@@ -100,6 +115,9 @@ class Source(Protocol):
     @property
     def live(self) -> bool:
         """Whether the source never ends by itself: it is opened again, and its newest frame wins."""
+
+    def keep(self, seconds: float) -> None:
+        """From the next opening on, keep that much compressed media for clips."""
 
     def open(self, session: int) -> Connection:
         """Connect; blocks. Frames carry ``session``.

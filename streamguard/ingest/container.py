@@ -20,7 +20,7 @@ import av
 
 from streamguard.errors import InputMissing, InputUnreadable, PictureSize
 from streamguard.frames import Frame, Picture
-from streamguard.ingest.connection import SourceOptions, StreamInfo
+from streamguard.ingest.connection import Keeping, SourceOptions, StreamInfo
 from streamguard.ingest.decoding import DECODER_OPTIONS, PacketReader, upright, words
 from streamguard.ingest.timeline import Damage, StreamTime
 from streamguard.pixels import LARGEST, check_size, picture_of
@@ -43,7 +43,7 @@ _STATES_LENGTH: Final = frozenset({"mov", "matroska", "avi", "flv"})
 _SLACK: Final = 0.5  # seconds that a sound file may end before its stated length
 
 
-class FileSource:
+class FileSource(Keeping):
     """A file on this machine, a video or a still."""
 
     live = False
@@ -165,8 +165,7 @@ class FileConnection(PacketReader):
                 if packet.pts is not None and packet.time_base is not None:
                     end = self._time.of(float((packet.pts + (packet.duration or 0)) * packet.time_base))
                     self._reached = max(self._reached, end)
-                if packet.stream_index == self._video.index:
-                    self._keep(packet, self._time)
+                if self._keep(packet):
                     yield packet
         except av.FFmpegError:
             self._failed.append(self._reached)
@@ -192,7 +191,7 @@ class FileConnection(PacketReader):
         pts = self._time.at(frame.time)
         damaged = self._damage.judge(pts, corrupt=frame.is_corrupt, keyframe=frame.key_frame)
         picture = upright(picture_of(frame), frame.rotation)
-        return Frame(self._stream, self._session, index, pts, self._opened + pts, "file", picture, damaged)
+        return Frame(self._stream, self._session, index, pts, self._opened + pts, "file", picture, damaged, frame.pts)
 
     def _check_end(self) -> None:
         stated = self._stated_length()

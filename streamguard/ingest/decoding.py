@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -12,8 +11,7 @@ import numpy as np
 from streamguard.errors import InputUnreadable, NoVideo
 from streamguard.frames import U8, Picture
 from streamguard.ingest.connection import SourceOptions
-from streamguard.ingest.packet_ring import PacketRing
-from streamguard.ingest.timeline import StreamTime
+from streamguard.ingest.tape import Tape
 from streamguard.pixels import LARGEST, check_size
 
 # Both the probe and the decoder obey it: a picture of 16,000 x 16,000 would take 770 MB before its size is known.
@@ -31,14 +29,15 @@ class PacketReader:
         self._what = what
         self._stream = stream
         self._session = session
-        self._ring: PacketRing[av.Packet[Any]] | None = None
-        if options.keep_seconds > 0:
-            self._ring = PacketRing(options.keep_seconds, options.keep_bytes)
+        self.recording: Tape | None = None
         self.received_bytes = 0
         try:
             self._video = video_stream(container, what)
             rate = self._video.average_rate or self._video.guessed_rate
             self._fps = float(rate) if rate else None
+            self._audio = sound_stream(container)
+            if options.keep_seconds > 0:
+                self.recording = Tape(self._video, self._audio, options.keep_seconds, options.keep_bytes)
         except BaseException:
             container.close()
             raise
@@ -55,15 +54,16 @@ class PacketReader:
         """Close the container, in the thread that reads it. Frames that were given out stay valid."""
         self._container.close()
 
-    def clip(self, start: float, end: float) -> Sequence[av.Packet[Any]]:
-        """Compressed video kept of that passage of stream time, from the keyframe before ``start``."""
-        return () if self._ring is None else self._ring.clip(start, end)
-
-    def _keep(self, packet: av.Packet[Any], clock: StreamTime) -> None:
+    def _keep(self, packet: av.Packet[Any]) -> bool:
+        """Count and keep a packet of any stream. Whether it is of the video."""
+        if packet.stream_index != self._video.index:
+            if self.recording is not None and self._audio is not None and packet.stream_index == self._audio.index:
+                self.recording.keep_audio(packet)
+            return False
         self.received_bytes += packet.size
-        if self._ring is not None and packet.pts is not None and packet.time_base is not None:
-            seconds = clock.of(float(packet.pts * packet.time_base))
-            self._ring.append(packet, seconds, keyframe=packet.is_keyframe, size=packet.size)
+        if self.recording is not None and packet.size:  # the last one is empty: it only drains the decoder
+            self.recording.keep_video(packet)
+        return True
 
 
 def video_stream(container: av.container.InputContainer, what: str) -> av.VideoStream:
@@ -87,6 +87,14 @@ def video_stream(container: av.container.InputContainer, what: str) -> av.VideoS
     context.thread_type = "NONE"  # frame threads would delay a live picture by a frame each
     context.options = dict(DECODER_OPTIONS)
     return video
+
+
+def sound_stream(container: av.container.InputContainer) -> av.AudioStream | None:
+    """The first sound stream that a muxer could take, or None."""
+    for audio in container.streams.audio:
+        if audio.codec_context is not None and audio.codec_context.sample_rate:
+            return audio
+    return None
 
 
 def upright(picture: Picture, degrees: int) -> Picture:

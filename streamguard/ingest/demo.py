@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from streamguard.errors import SourceRefused
 from streamguard.frames import U8, Frame, Picture
-from streamguard.ingest.connection import SourceOptions
+from streamguard.ingest.connection import Keeping, SourceOptions
 from streamguard.ingest.container import FileConnection
 from streamguard.ingest.forgery import SelfBlend
 from streamguard.pixels import picture_of_rgb
@@ -88,7 +88,7 @@ class _Settings:
     pace: bool = True
 
 
-class DemoSource:
+class DemoSource(Keeping):
     """The made stream as a source. ``pace=1``: in real time; ``pace=0``: as fast as frames are taken."""
 
     live = False

@@ -16,16 +16,18 @@ from typing import Literal
 
 from streamguard.frames import Frame
 from streamguard.ingest.connection import StreamInfo
+from streamguard.media import Recording
 
 Policy = Literal["newest", "wait"]
 
 
 @dataclass(frozen=True, slots=True)
 class SessionStarted:
-    """A connection delivers: frames of ``session`` follow."""
+    """A connection delivers: frames of ``session`` follow. ``recording`` is what is kept of it for clips."""
 
     session: int
     info: StreamInfo
+    recording: Recording | None = None
 
 
 @dataclass(frozen=True, slots=True)

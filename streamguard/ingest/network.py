@@ -14,6 +14,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import PurePosixPath
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -31,7 +32,7 @@ from streamguard.errors import (
 )
 from streamguard.frames import Frame, Picture
 from streamguard.ingest.capture import CaptureClock, Pacer
-from streamguard.ingest.connection import SourceOptions, StreamInfo
+from streamguard.ingest.connection import Keeping, SourceOptions, StreamInfo
 from streamguard.ingest.container import MEDIA_SUFFIXES, FileConnection
 from streamguard.ingest.decoding import DECODER_OPTIONS, PacketReader, upright, words
 from streamguard.ingest.timeline import Damage, Gaps, StreamTime
@@ -42,6 +43,7 @@ _HTTP: Final = "http,https,tcp,tls,crypto,data"  # a playlist must not make this
 _ENDLESS: Final = frozenset({".ts", ".mjpeg", ".mjpg", ".flv"})  # what cameras and encoders send for ever
 _LOGIN: Final = re.compile(r"^(?P<scheme>[^:/]+://).*@", re.DOTALL)
 _UNTIMED: Final = frozenset({"mpjpeg", "mjpeg"})  # JPEGs one after the other: FFmpeg makes timestamps up
+_TICKS: Final = 90_000  # a second, of timestamps made here
 _DRAIN: Final = 1.05  # speed at which the segments of HLS are shown: the distance to the live edge shrinks
 
 
@@ -72,7 +74,8 @@ def kind_of(scheme: str, options: SourceOptions) -> Kind:
     timeout = _micros(options.read_timeout)
     network = {"rw_timeout": timeout}
     if scheme in ("rtsp", "rtsps"):
-        rtsp = {"rtsp_transport": options.transport, "allowed_media_types": "video", "timeout": timeout}
+        media = "video+audio" if options.keep_seconds > 0 else "video"  # sound is for clips alone
+        rtsp = {"rtsp_transport": options.transport, "allowed_media_types": media, "timeout": timeout}
         # With parameter sets in the session description no probe is needed: 0.06 s to open instead of 1.15 s.
         return Kind(rtsp | {"probesize": "32"}, retry=rtsp | {"analyzeduration": _micros(2.0)})
     if scheme in ("http", "https"):
@@ -85,7 +88,7 @@ def kind_of(scheme: str, options: SourceOptions) -> Kind:
     return Kind({}, format="v4l2")
 
 
-class LiveSource:
+class LiveSource(Keeping):
     """A source that never ends by itself."""
 
     live = True
@@ -145,6 +148,7 @@ class LiveConnection(PacketReader):
         context = self._video.codec_context
         duration = container.duration / 1e6 if container.duration else None  # RTMP says 0
         self._untimed = container.format.name in _UNTIMED
+        self._wanted = (self._video,) if self.recording is None or self._audio is None else (self._video, self._audio)
         self._pacer = Pacer(_DRAIN if duration is None else 1.0) if bursts and not self._untimed else None
         self.info = StreamInfo(
             context.width, context.height, self._fps, context.name, duration, bool(container.streams.audio)
@@ -179,8 +183,11 @@ class LiveConnection(PacketReader):
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
         try:
-            for packet in self._container.demux(self._video):
-                self._keep(packet, self._time)
+            for packet in self._container.demux(*self._wanted):
+                if self._untimed and packet.size:
+                    _stamp(packet, time.monotonic())
+                if not self._keep(packet):
+                    continue
                 self._listen(packet)
                 if packet.is_corrupt:
                     self._damage.lost()
@@ -215,19 +222,19 @@ class LiveConnection(PacketReader):
                 f"'{self._what}' changed from {self.info.width}x{self.info.height} pixels to"
                 f" {picture.width}x{picture.height}."
             )
-        pts = self._time.at(time.monotonic() if self._untimed else frame.time)
+        pts = self._time.at(frame.time)
         if not self._untimed and self._gaps.missing(pts):
             self._damage.lost()
         damaged = self._damage.judge(pts, corrupt=frame.is_corrupt, keyframe=frame.key_frame)
         taken = self._clock.capture(frame.time, arrival)
-        return Frame(self._stream, self._session, index, pts, taken.at, taken.clock, picture, damaged)
+        return Frame(self._stream, self._session, index, pts, taken.at, taken.clock, picture, damaged, frame.pts)
 
     def _check_first(self, picture: Picture) -> None:
         check_size(picture.width, picture.height, self._what)
         self.info = replace(self.info, width=picture.width, height=picture.height)
 
 
-class RemoteFile:
+class RemoteFile(Keeping):
     """A file on a web server: read once, to its end, at the pace of what takes its frames."""
 
     live = False
@@ -289,6 +296,12 @@ def _name(uri: str) -> str:
 
 def _has_size(container: av.container.InputContainer) -> bool:
     return any(s.codec_context is not None and s.codec_context.width for s in container.streams.video)
+
+
+def _stamp(packet: av.Packet[Any], seconds: float) -> None:
+    """Give a packet the time at which it came."""
+    packet.time_base = Fraction(1, _TICKS)
+    packet.pts = packet.dts = round(seconds * _TICKS)
 
 
 def _loss(error: Exception, what: str) -> SourceLost:

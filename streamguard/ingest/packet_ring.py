@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Generic, TypeVar
 
 P = TypeVar("P")
@@ -30,8 +29,8 @@ class PacketRing(Generic[P]):
     >>> ring = PacketRing[str](seconds=2.0, size=1000)
     >>> for i in range(6):
     ...     ring.append(f"p{i}", i * 1.0, keyframe=i % 2 == 0, size=100)
-    >>> ring.clip(3.5, 4.5)
-    ['p2', 'p3', 'p4']
+    >>> ring.since(3.5)
+    ['p2', 'p3', 'p4', 'p5']
     """
 
     def __init__(self, seconds: float, size: int) -> None:
@@ -67,19 +66,11 @@ class PacketRing(Generic[P]):
         self._held += size
         self._forget(seconds)
 
-    def clip(self, start: float, end: float) -> list[P]:
-        """What to decode for pictures from ``start`` to ``end``: from the keyframe before, in decoding order.
-
-        Pictures between two kept ones may depend on a later packet (B-frames): everything up to the last packet
-        shown by ``end`` is given. Empty when nothing of the passage is kept.
-        """
+    def since(self, start: float) -> list[P]:
+        """Everything kept from the keyframe at or before ``start``, or from the oldest one, in decoding order."""
         groups = list(self._groups)  # a snapshot: the decoder thread may append meanwhile
         first = max((i for i, group in enumerate(groups) if group.start <= start), default=0)
-        found = list(chain.from_iterable(group.packets for group in groups[first:]))
-        last = max((i for i, (seconds, _) in enumerate(found) if seconds <= end), default=-1)
-        if last < 0 or max(seconds for seconds, _ in found[: last + 1]) < start:
-            return []
-        return [packet for _, packet in found[: last + 1]]
+        return [packet for group in groups[first:] for _, packet in list(group.packets)]
 
     def clear(self) -> None:
         """Forget everything, as at a new session."""

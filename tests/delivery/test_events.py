@@ -104,6 +104,13 @@ def test_segment_opened_is_complete(factory: EventFactory) -> None:
     }
 
 
+def test_a_segment_names_its_evidence(factory: EventFactory) -> None:
+    folder = {"folder": f"door/{factory.name_of(OPEN)}"}
+    event = factory.segment("opened", OPEN, 13.0, TIMELINE, evidence=folder)
+    check(event)
+    assert event["data"]["evidence"] == {"folder": "door/r7.door.1.3.1"}
+
+
 def test_a_segments_events_count_up_from_0(factory: EventFactory) -> None:
     events = [factory.segment(kind, OPEN, 13.0, TIMELINE) for kind in ("opened", "updated", "updated")]
     events.append(factory.segment("closed", CLOSED, 21.5, TIMELINE))

@@ -275,14 +275,14 @@ def test_packets_are_kept_for_clips_when_asked(tmp_path):
     path = write_video(tmp_path / "a.mp4", patterns(100), gop=25)
     with FileSource(path, options=SourceOptions(keep_seconds=1.0)).open(1) as connection:
         frames = list(connection)
-        packets = connection.clip(3.2, 3.4)
-        assert packets[0].is_keyframe
-        assert float(packets[0].pts * packets[0].time_base) == pytest.approx(3.0)
-        assert connection.clip(0.0, 0.5) == []
+        packets = connection.recording.passage(3.2)
+        assert packets[0].keyframe
+        assert packets[0].seconds == pytest.approx(3.0)
+        assert len(packets) == 25
         assert 0 < connection.received_bytes <= path.stat().st_size
     assert len(frames) == 100
     with FileSource(path).open(1) as connection:
-        assert connection.clip(0.0, 9.0) == ()
+        assert connection.recording is None
 
 
 def test_reading_does_not_leak(tmp_path):

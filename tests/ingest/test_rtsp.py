@@ -196,9 +196,10 @@ def test_a_picture_that_stands_still_is_told(tmp_path):
 def test_compressed_video_is_kept_for_clips(server):
     with watching(open_source(server.url, options=SourceOptions(keep_seconds=2.0))) as seen:
         seen.until_frames(60)
-        last = seen.frames[-1][2].pts
-        packets = seen.connection.clip(last - 1.0, last)
-    assert packets[0].is_keyframe
+        last = seen.frames[-1][2]
+        recording = seen.connection.recording
+        packets = recording.passage(float(last.ticks * recording.format.video.time_base) - 1.0)
+    assert packets[0].keyframe
     assert 25 <= len(packets) <= 60
 
 
