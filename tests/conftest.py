@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
-from streamguard.delivery.evidence import EvidenceSettings
 
 from streamguard.config import ClassifierChoice, Config
+from streamguard.delivery.evidence import EvidenceSettings
 from streamguard.inference.engines import load_engine
 from streamguard.ingest.source import open_source
 from streamguard.metrics import Metrics

@@ -16,6 +16,7 @@ COUNTERS = {
     "segments": {"stream", "state"},
     "overload_steps": {"step"},
     "http_refused": {"reason"},
+    "evidence": {"stream", "outcome"},
     "sink_deliveries": {"sink", "outcome"},
 }
 GAUGES = {
@@ -27,6 +28,8 @@ GAUGES = {
     "stream_width_pixels": {"stream"},
     "stream_clock_offset_seconds": {"stream"},
     "outbox_pending": {"sink"},
+    "evidence_bytes": set(),
+    "evidence_paused": set(),
     "engine_info": {"name", "sha256", "backend", "variant"},
 }
 HISTOGRAMS = {"stage_duration_seconds": {"stage"}, "frame_to_score_seconds": set(), "batch_size": {"stage"}}

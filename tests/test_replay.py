@@ -9,11 +9,11 @@ from fractions import Fraction
 
 import av
 import pytest
-from streamguard.replay import TOLERANCE, replay
-from tests.exhibits import Kept
 
 from streamguard.errors import EngineForeign, EvidenceDamaged, EvidenceMissing
 from streamguard.frames import State
+from streamguard.replay import TOLERANCE, replay
+from tests.exhibits import Kept
 from tests.media import patterns, write_video
 
 
@@ -143,7 +143,7 @@ def test_another_variant_is_refused_by_name(folder):
         document["engines"][1]["variant_sha256"] = "0" * 64
 
     change(folder, alter)
-    with pytest.raises(EngineForeign, match="variant '.*' of engine 'deepfake-base'"):
+    with pytest.raises(EngineForeign, match=r"variant '.*' of engine 'deepfake-base'"):
         replay(folder)
 
 
@@ -156,7 +156,7 @@ def test_other_crops_are_refused(folder):
 @pytest.mark.parametrize("key", ["scores", "earlier", "segment", "engines", "calibration", "decision", "clip"])
 def test_scores_that_lack_something_are_damaged(folder, key):
     change(folder, lambda document: document.pop(key))
-    with pytest.raises(EvidenceDamaged, match=f"scores.json' lacks or misstates '{key}'"):
+    with pytest.raises(EvidenceDamaged, match=rf"scores\.json' lacks or misstates '{key}'"):
         replay(folder)
 
 

@@ -210,8 +210,10 @@ class _Guarded:
 
     def api(self, settings: Config) -> Api:
         from streamguard.server.api import Api
+        from streamguard.server.evidence import EvidenceFolder
 
-        return Api(settings.api, lambda: self.guard)
+        kept = settings.evidence.folder
+        return Api(settings.api, lambda: self.guard, None if kept is None else EvidenceFolder(kept))
 
     def stop(self) -> None:
         if self.guard is not None:

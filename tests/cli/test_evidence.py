@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from streamguard.delivery.credentials import SignSettings
 from tests.exhibits import Kept
-
 from tests.media import patterns, write_video
 
 pytest.importorskip("c2pa")
