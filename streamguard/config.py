@@ -17,7 +17,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -229,6 +229,22 @@ def _state_folder(environ: Mapping[str, str]) -> Path:
     state = environ.get("XDG_STATE_HOME", "")
     home = Path(environ["HOME"]) if "HOME" in environ else Path.home()
     return (Path(state) if os.path.isabs(state) else home / ".local" / "state") / "streamguard"
+
+
+class ServiceManager(NamedTuple):
+    """Where the service manager listens, and the seconds in which it wants to hear of a running service (sd_notify(3),
+    sd_watchdog_enabled(3)); None where there is none or it does not want to."""
+
+    address: str | None = None
+    watchdog: float | None = None
+
+
+def service_manager(environ: Mapping[str, str] | None = None) -> ServiceManager:
+    """What the service manager says of itself in the environment."""
+    environ = os.environ if environ is None else environ
+    usec, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", str(os.getpid()))
+    wanted = usec.isdecimal() and int(usec) > 0 and pid == str(os.getpid())
+    return ServiceManager(environ.get("NOTIFY_SOCKET") or None, int(usec) / 1e6 if wanted else None)
 
 
 def sink_secrets(settings: SinkSettings, environ: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -6,6 +6,7 @@
     ├── UsageError                 the call is wrong: exit code 2, nothing started
     │   ├── ConfigError            a configuration file: unknown key, wrong type, two streams of one name
     │   ├── SourceRefused          a URI whose scheme or form is not served
+    │   ├── OutboxRefused          an outbox file that is foreign, newer, in use or not writable
     │   └── EngineError            an engine folder
     │       ├── EngineMissing      no such engine, or a file of it is absent
     │       ├── EngineDamaged      a file's SHA-256 is not the manifest's
@@ -71,6 +72,10 @@ class ConfigError(UsageError):
 
 class SourceRefused(UsageError):
     """A source URI that is not served, with what to use instead."""
+
+
+class OutboxRefused(UsageError):
+    """An outbox file that is something else, of a newer StreamGuard, in use by another one, or not writable."""
 
 
 class EngineError(UsageError):

@@ -64,6 +64,8 @@ class Metrics:
         self.evidence_bytes = gauge("evidence_bytes", "Evidence that is kept.")
         self.evidence_paused = gauge("evidence_paused", "1 while no evidence can be written.")
         self.http_refused = counter("http_refused", "HTTP requests and connections refused, by reason.", "reason")
+        self.outbox_commits = counter("outbox_commits", "Commits of the outbox to its disk, by outcome.", "outcome")
+        self.outbox_uncommitted = gauge("outbox_uncommitted", "Events in memory alone: the disk takes none.")
         self.engine_info = gauge("engine_info", "1 for each engine in use.", "name", "sha256", "backend", "variant")
 
     def forget_stream(self, stream: str) -> None:

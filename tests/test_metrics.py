@@ -18,6 +18,7 @@ COUNTERS = {
     "http_refused": {"reason"},
     "evidence": {"stream", "outcome"},
     "sink_deliveries": {"sink", "outcome"},
+    "outbox_commits": {"outcome"},
 }
 GAUGES = {
     "queue_depth": {"stage"},
@@ -30,6 +31,7 @@ GAUGES = {
     "outbox_pending": {"sink"},
     "evidence_bytes": set(),
     "evidence_paused": set(),
+    "outbox_uncommitted": set(),
     "engine_info": {"name", "sha256", "backend", "variant"},
 }
 HISTOGRAMS = {"stage_duration_seconds": {"stage"}, "frame_to_score_seconds": set(), "batch_size": {"stage"}}

@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from streamguard.cli import console
+from streamguard.cli.deliver import configured
 from streamguard.cli.reload import source_of
 
 app = typer.Typer(help="streamguard.yaml.", no_args_is_help=True)
@@ -17,7 +18,7 @@ app = typer.Typer(help="streamguard.yaml.", no_args_is_help=True)
 
 @app.command("check")
 def check(path: Annotated[Path, typer.Argument(metavar="FILE", help="streamguard.yaml")]) -> None:
-    """Say what is wrong with a configuration: its keys, its streams' URIs, its engines and their operating point."""
+    """Say what is wrong with a configuration: its keys, its streams' URIs, its sinks and their secrets, its engines."""
     from streamguard.config import load_config
     from streamguard.decision.calibration import operating_point
     from streamguard.inference.engines import load_engine
@@ -25,11 +26,16 @@ def check(path: Annotated[Path, typer.Argument(metavar="FILE", help="streamguard
     config = load_config(path)
     for stream in config.streams:
         source_of(stream)
+    sinks = configured(config)
     load_engine(config.detector.engine)
     classifier = load_engine(config.classifier.engine)
     operating_point(classifier.manifest, config.operating_point)
-    count = len(config.streams)
-    console.output().print(Text(f"{path}: right, {count} stream{'' if count == 1 else 's'}"))
+    found = _counted(len(config.streams), "stream") + (f", {_counted(len(sinks), 'sink')}" if sinks else "")
+    console.output().print(Text(f"{path}: right, {found}"))
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 @app.command("schema")

@@ -35,6 +35,11 @@ def stream_changes(before: Config, after: Config) -> StreamChanges:
     return StreamChanges(removed, tuple(stream for stream in after.streams if stream not in known))
 
 
+def fixed_changes(before: Config, after: Config) -> list[str]:
+    """Keys other than the streams that a new configuration changes: they are read at start alone."""
+    return [key for key, value in after if key != "streams" and value != getattr(before, key)]
+
+
 def source_of(stream: StreamConfig) -> Source:
     """The source that a stream of the configuration names."""
     from streamguard.ingest.source import SourceOptions, open_source
@@ -70,7 +75,9 @@ class Reloader:
                     self._guard.add(source)
                 except UsageError as error:  # the API has given the name away meanwhile
                     log.error("stream '%s' not added: %s", source.name, error)
-            self._config = after
+            self._config, before = after, self._config
+            if fixed := fixed_changes(before, after):
+                log.warning("changed, and taken up at the next start alone: %s", ", ".join(fixed))
             log.warning("configuration reloaded: %d streams removed, %d added", len(changes.removed), len(sources))
 
 

@@ -8,9 +8,10 @@ import math
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Final
@@ -19,14 +20,16 @@ import typer
 from rich.console import Console
 
 from streamguard.cli import console
-from streamguard.cli.lines import clock, event_line
+from streamguard.cli.deliver import EVENTS, consumers, purpose
+from streamguard.cli.lines import clock
 from streamguard.cli.logs import leave_inputs_to_the_verb
 from streamguard.cli.reload import Reloader, reloaded_by_signal, source_of
+from streamguard.cli.systemd import Notifier
 from streamguard.errors import UsageError
 
 if TYPE_CHECKING:
     from streamguard.config import Config
-    from streamguard.delivery.events import Event
+    from streamguard.delivery.post import Post
     from streamguard.ingest.source import Source
     from streamguard.metrics import Metrics
     from streamguard.pipeline import Guard
@@ -175,7 +178,8 @@ def run(
 
     ``reload``: the file to read again on SIGHUP; ``stay``: streams may come later, by the API.
     """
-    from streamguard.delivery.courier import Courier
+    from streamguard.config import outbox_path, service_manager
+    from streamguard.delivery.post import posting
     from streamguard.metrics import Metrics
     from streamguard.pipeline import Guard
 
@@ -185,21 +189,32 @@ def run(
     api = None if address is None else guarded.api(settings)
     with ExitStack() as stack:
         server = stack.enter_context(_server(settings, metrics, guarded, address, api))
-        sinks = stack.enter_context(_sinks(events, human))
-        main_sink = next(iter(sinks))
-        courier = Courier(sinks, metrics, lambda name: guarded.stop() if name == main_sink else None)
-        stack.enter_context(courier)
-        take = courier.take if api is None else _both(courier.take, api.take)
+        waiting = outbox_path(settings)
+        readers = consumers(settings, events, human)
+        closed = partial(_closed, purpose(settings, events), events, guarded.stop)
+        post = guarded.post = stack.enter_context(posting(waiting, settings.outbox, readers, metrics, closed))
+        take = post.take if api is None else _both(post.take, api.take)
         guard = guarded.guard = Guard(settings, metrics=metrics, on_event=take)
         stack.enter_context(_stopped_by_signals(guarded.stop))
         actions = [] if reload is None else [Reloader(reload, settings, guard)]
         stack.enter_context(reloaded_by_signal(*actions, *([server.reload] if server else [])))
         if server is not None:
             human.print(f"Metrics and health: {server.url}/metrics /livez /readyz /startupz", style="dim")
+        if waiting is not None:
+            human.print(f"Events wait in {waiting} until every sink has them.", style="dim")
         for source in sources:
             guard.add(source)
+        stack.enter_context(Notifier(service_manager(), guarded.alive)).ready()
         report = guard.run(duration, stay=stay)
-    return not report.failures and courier.lost == 0
+    return not report.failures and post.lost == 0
+
+
+def _closed(main: str | None, events: str | None, stop: Callable[[], None], name: str) -> None:
+    """A sink has no reader any more: without one of the main sink, a run has no purpose."""
+    if name == EVENTS and events == _STDOUT:
+        console.silence_stdout()
+    if name == main:
+        stop()
 
 
 class _Guarded:
@@ -207,6 +222,7 @@ class _Guarded:
 
     def __init__(self) -> None:
         self.guard: Guard | None = None
+        self.post: Post | None = None
 
     def api(self, settings: Config) -> Api:
         from streamguard.server.api import Api
@@ -220,7 +236,10 @@ class _Guarded:
             self.guard.stop()
 
     def alive(self) -> list[str]:
-        return [] if self.guard is None or self.guard.alive else ["the inference thread does not turn"]
+        reasons = [] if self.post is None else self.post.stuck()
+        if self.guard is not None and not self.guard.alive:
+            reasons.append("the inference thread does not turn")
+        return reasons
 
     def ready(self) -> list[str]:
         return [] if self.guard is not None and self.guard.ready else ["engines are not loaded"]
@@ -256,36 +275,6 @@ def _address(settings: Config, listen: str | None) -> tuple[str, int] | None:
         return parse_listen(text)
     except ValueError as error:
         raise UsageError(f"--listen '{text}': {error}, or none.") from error
-
-
-@contextmanager
-def _sinks(events: str | None, human: Console) -> Iterator[Mapping[str, Callable[[Event], None]]]:
-    """Where events go, by name; without a reader of the first, a run has no purpose."""
-    from streamguard.delivery.sinks import SinkClosed, SinkError
-    from streamguard.delivery.sinks.jsonl import NAME, JsonLines
-
-    def tell(event: Event) -> None:
-        line = event_line(event)
-        if line is not None:
-            human.print(line)
-
-    if events is None:
-        yield {"console": tell}
-        return
-    try:
-        sink = JsonLines(events)
-    except SinkError as error:
-        raise UsageError(f"--events: {error}") from error
-
-    def write(event: Event) -> None:
-        try:
-            sink.write(event)
-        except SinkClosed:
-            console.silence_stdout()
-            raise
-
-    with sink:
-        yield {NAME: write, "console": tell}
 
 
 @contextmanager

@@ -146,7 +146,9 @@ def test_a_taken_port_starts_nothing(streamguard):
 def test_lost_events_are_a_failure(streamguard):
     result = streamguard("watch", FAST, "--events", "/dev/full")
     assert result.exit_code == 1
-    assert "waits, '/dev/full' did not take it: No space left on device" in result.stderr
+    assert "sink 'events' does not take events, they wait: '/dev/full' did not take event" in result.stderr
+    assert "No space left on device. Make room there." in result.stderr
+    assert "events for 'events' are lost: they had not gone out when the run ended" in result.stderr
 
 
 def test_demo(streamguard, tmp_path):

@@ -29,7 +29,6 @@ from streamguard.delivery.sinks import SinkClosed, SinkError
 from streamguard.errors import UsageError
 
 STDOUT: Final = "-"
-NAME: Final = "jsonl"
 _BATCH: Final = 100
 
 
@@ -122,7 +121,7 @@ class JsonLines:
             raise SinkClosed(f"Events have no reader any more: '{self.path}' was closed at its other end.") from error
         except OSError as error:
             raise SinkError(
-                f"Event '{event.get('id')}' waits, '{self.path}' did not take it: {error.strerror}. Make room there."
+                f"'{self.path}' did not take event '{event.get('id')}': {error.strerror}. Make room there."
             ) from error
 
     def _send(self, data: bytes) -> None:
@@ -190,9 +189,18 @@ class JsonlSink:
         self._written: set[tuple[str, str]] = set()
         self._lane = Lane(f"sink-{name}")
 
+    def prepare(self) -> None:
+        """Open the file now, before there is a loop.
+
+        Raises:
+            SinkError: it can't be opened for appending.
+        """
+        if self._lines is None:
+            self._lines = JsonLines(self._path, self._rotation)
+
     async def open(self) -> None:
         """Open the file for appending."""
-        await self._lane.run(self._open)
+        await self._lane.run(self.prepare)
 
     async def deliver(self, events: Sequence[Event]) -> None:
         """Append the batch."""
@@ -202,10 +210,6 @@ class JsonlSink:
         """Close the file."""
         await self._lane.run(self._close)
         self._lane.end()
-
-    def _open(self) -> None:
-        if self._lines is None:
-            self._lines = JsonLines(self._path, self._rotation)
 
     def _append(self, events: Sequence[Event]) -> None:
         if self._lines is None:
