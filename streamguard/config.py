@@ -15,7 +15,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
@@ -159,15 +159,13 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        for key, named in (("streams", self.streams), ("sinks", self.sinks)):
-            first: dict[str, int] = {}
-            for index, one in enumerate(named):
-                if one.name in first:
+        named = {"streams": [stream.name for stream in self.streams], "sinks": [sink.name for sink in self.sinks]}
+        for key, names in named.items():
+            for index, name in enumerate(names):
+                if (first := names.index(name)) != index:
                     raise ValueError(
-                        f"'{key}[{first[one.name]}]' and '{key}[{index}]' are both named '{one.name}'; "
-                        "give one of them another name"
+                        f"'{key}[{first}]' and '{key}[{index}]' are both named '{name}'; give one of them another name"
                     )
-                first[one.name] = index
         return self
 
     @model_validator(mode="after")
@@ -256,12 +254,11 @@ def sink_secrets(settings: SinkSettings, environ: Mapping[str, str] | None = Non
     """
     environ = os.environ if environ is None else environ
     found: dict[str, str] = {}
-    for setting in fields(settings) if is_dataclass(settings) else ():
-        what, _, way = setting.name.rpartition("_")
-        where = getattr(settings, setting.name)
+    for setting, where in asdict(settings).items():
+        what, _, way = setting.rpartition("_")
         if way not in ("file", "env") or where is None:
             continue
-        said = f"sink '{settings.name}': {setting.name} '{where}'"
+        said = f"sink '{settings.name}': {setting} '{where}'"
         if what in found:
             raise ConfigError(f"{said}: {what} is given twice. Keep {what}_file or {what}_env.")
         secret = _secret_of_file(Path(where), said) if way == "file" else environ.get(where, "")

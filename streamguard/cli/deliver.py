@@ -27,21 +27,21 @@ class People:
     batch = 100
 
     def __init__(self, human: Console) -> None:
-        from streamguard.delivery.lane import Lane
+        from streamguard.delivery.blocking import BlockingCalls
 
         self._human = human
-        self._lane = Lane("console")
+        self._calls = BlockingCalls("console")
 
     async def open(self) -> None:
         """Nothing: it is there."""
 
     async def deliver(self, events: Sequence[Event]) -> None:
         """Print the batch."""
-        await self._lane.run(lambda: self._print(events))
+        await self._calls.run(lambda: self._print(events))
 
     async def close(self) -> None:
         """End the thread."""
-        self._lane.end()
+        self._calls.end()
 
     def _print(self, events: Sequence[Event]) -> None:
         for event in events:

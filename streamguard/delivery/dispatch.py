@@ -75,7 +75,7 @@ class Dispatcher:
 
     def wake(self) -> None:
         """There are new events; from any thread."""
-        self._call(lambda: [line.news.set() for line in self._lines])
+        self._call(self._wake)
 
     def stuck_for(self) -> float:
         """Seconds since the loop last turned; infinite if it, or a sink's task, is gone."""
@@ -84,6 +84,10 @@ class Dispatcher:
         if not self._thread.is_alive() or any(line.died for line in self._lines):
             return float("inf")
         return max(0.0, time.monotonic() - self._beat - _BEAT)
+
+    def _wake(self) -> None:
+        for line in self._lines:
+            line.news.set()
 
     def _end(self) -> None:
         for line in self._lines:
@@ -153,6 +157,7 @@ class _Line:
         self._retry = Retry(rng, settings.retry)
         self._opened = False
         self._away = False
+        self._failures = 0
         self._burying = False
         self._ending = asyncio.Event()
         self._due = float("inf")
@@ -250,6 +255,7 @@ class _Line:
             self._away = False
             log.warning("sink '%s' takes events again; %d wait", self.name, self._outbox.behind(self.name))
         self._retry.succeeded()
+        self._failures = 0
         if rows:
             self._burying = False
             self._outbox.acknowledge(self.name, rows[-1].sequence)
@@ -277,11 +283,16 @@ class _Line:
             self._away = True
             log.warning("sink '%s' does not take events, they wait: %s", self.name, failure)
         await self._close()
+        self._failures += 1
         if not last:
             await self._wait(self._ending, delay)
-        elif self._outbox.durable and not self._consumer.live:
+            return False
+        if self._failures == 1 and asyncio.get_running_loop().time() + delay < self._due:
+            await asyncio.sleep(delay)  # it was there until now
+            return False
+        if self._outbox.durable and not self._consumer.live:
             log.warning("%d events for sink '%s' wait for the next run", self._outbox.behind(self.name), self.name)
-        return last
+        return True
 
     async def _close(self) -> None:
         """Close the sink, whatever state it is in, without waiting for long."""

@@ -108,10 +108,9 @@ class Outbox:
             self._readers[name] = _Reader(at, 0 if store is None else store.count(at), keep=True)
         for name in live:
             self._readers[name] = _Reader(self._last, 0, keep=False)
-        for name, at in known.items() if store is not None else ():
-            if waiting := store.count(at):
-                log.warning("sink '%s' is not configured any more; the %d events that waited for it go", name, waiting)
-            store.forget_cursor(name)
+        if store is not None:
+            for name, at in known.items():
+                _dismiss(store, name, at)
         self._unsaved = True
 
     def recover(self) -> int:
@@ -295,3 +294,9 @@ class Outbox:
             self._lose([row.sequence for row in self._backlog.after(0)], "they had not gone out when the run ended")
         if self._store is not None:
             self._store.close()
+
+
+def _dismiss(store: Store, sink: str, at: int) -> None:
+    if waiting := store.count(at):
+        log.warning("sink '%s' is not configured any more; the %d events that waited for it go", sink, waiting)
+    store.forget_cursor(sink)

@@ -20,7 +20,7 @@ APPLICATION: Final = 0x53474F42  # "SGOB" in the file's header: an outbox of Str
 VERSION: Final = 1
 
 # A table for each rank: rows that go together lie together, so that deleting them gives whole pages back.
-_TABLES: Final = {rank: f"event_{rank.name.lower()}" for rank in Rank if rank is not Rank.DEAD}
+_TABLES: Final[dict[Rank, str]] = {rank: f"event_{rank.name.lower()}" for rank in Rank if rank is not Rank.DEAD}
 _SCHEMA: Final = (
     "".join(
         f"CREATE TABLE {table} (sequence INTEGER PRIMARY KEY, stored REAL NOT NULL, body TEXT NOT NULL);"

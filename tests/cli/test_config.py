@@ -14,6 +14,12 @@ def test_right(streamguard, tmp_path):
     assert (result.exit_code, result.stdout, result.stderr) == (0, "c.yaml: right, 2 streams\n", "")
 
 
+def test_right_with_sinks(streamguard, tmp_path):
+    (tmp_path / "c.yaml").write_text("streams: [{name: a, uri: b.mp4}]\nsinks: [{name: a, type: jsonl, path: a}]\n")
+    result = streamguard("config", "check", "c.yaml")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "c.yaml: right, 1 stream, 1 sink\n", "")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -25,6 +31,7 @@ def test_right(streamguard, tmp_path):
         ),
         ("streams: [{name: a, uri: 'ftp://bob:pw@x/'}]\n", "error: 'ftp://***@x/': unknown scheme 'ftp://'"),
         ("classifier: {engine: nope}\n", "error: engine 'nope' is neither shipped"),
+        ("sinks: [{name: a, type: jsonl, path: nowhere/a}]\n", "sink 'a': there is no folder"),
         ("operating_point: nope\n", "has no operating point 'nope'"),
     ],
 )

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from streamguard.cli.reload import Reloader, reloaded_by_signal, stream_changes
+from streamguard.cli.reload import Reloader, fixed_changes, reloaded_by_signal, stream_changes
 from streamguard.config import Config, StreamConfig, load_config
+from streamguard.delivery.sinks.jsonl import JsonlSettings
 
 A, B, C = (StreamConfig(name=name, uri=f"{name}.mp4") for name in "abc")
 
@@ -23,6 +24,13 @@ def test_changes_are_what_differs():
 
 def test_the_same_streams_change_nothing():
     assert stream_changes(Config(streams=(A, B)), Config(streams=(B, A))) == ((), ())
+
+
+def test_what_is_read_at_start_alone_is_told_apart():
+    before = Config(node="a", streams=(A,), listen=None)
+    assert fixed_changes(before, Config(node="a", streams=(B,), listen=None)) == []
+    sinks = (JsonlSettings("file", "jsonl", "e.jsonl"),)
+    assert fixed_changes(before, Config(node="b", streams=(A,), listen=None, sinks=sinks)) == ["node", "sinks"]
 
 
 class Watched:
@@ -53,6 +61,9 @@ def test_a_mistake_in_the_file_changes_nothing_and_is_logged(tmp_path, caplog):
     path.write_text("streams: [{name: b, uri: b.mp4}]")
     reloader()
     assert guard.names == ["b"]
+    path.write_text("streams: [{name: b, uri: b.mp4}]\noutbox: {max_age: 60.0}")
+    reloader()
+    assert "changed, and taken up at the next start alone: outbox" in caplog.text
 
 
 def test_the_handler_of_before_comes_back():

@@ -151,6 +151,46 @@ def test_lost_events_are_a_failure(streamguard):
     assert "events for 'events' are lost: they had not gone out when the run ended" in result.stderr
 
 
+def test_sinks_of_a_configuration_and_where_events_wait(streamguard, tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "sinks: [{name: a, type: jsonl, path: a.jsonl}, {name: b, type: jsonl, path: b.jsonl}]\n"
+        f'outbox: {{path: state/o.db}}\nlisten: null\nstreams: [{{name: made, uri: "{FAST}"}}]\n'
+    )
+    result = streamguard("watch", "--config", "c.yaml")
+    assert result.exit_code == 0
+    assert "Events wait in state/o.db until every sink has them." in result.stdout
+    assert (tmp_path / "a.jsonl").read_text() == (tmp_path / "b.jsonl").read_text()
+    assert kinds(events_of((tmp_path / "a.jsonl").read_text()))[-1] == "stream.down"
+    assert "made  is up\n" in result.stdout
+
+
+def test_the_outbox_has_a_place_of_its_own_without_being_told(streamguard, tmp_path, monkeypatch):
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    (tmp_path / "c.yaml").write_text(
+        f'sinks: [{{name: a, type: jsonl, path: a.jsonl}}]\nstreams: [{{name: made, uri: "{FAST}"}}]\n'
+    )
+    result = streamguard("watch", "--config", "c.yaml", "--listen", "none")
+    assert result.exit_code == 0
+    assert f"Events wait in {tmp_path}/state/outbox.db" in result.stdout
+    assert (tmp_path / "state" / "outbox.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sinks: [{name: a, type: jsonl, path: nowhere/a.jsonl}]\n", "sink 'a': there is no folder"),
+        ("sinks: [{name: a, type: pigeon}]\n", "c.yaml:"),
+        ("sinks: [{name: a, type: jsonl, path: a.jsonl}]\noutbox: {path: c.yaml}\n", "'c.yaml' is no outbox of"),
+    ],
+)
+def test_sinks_and_outboxes_that_start_nothing(streamguard, tmp_path, text, message):
+    (tmp_path / "c.yaml").write_text(f'{text}streams: [{{name: made, uri: "{FAST}"}}]\n')
+    result = streamguard("watch", "--config", "c.yaml", "--listen", "none")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "is up" not in result.output
+
+
 def test_demo(streamguard, tmp_path):
     result = streamguard("demo", "--seed", "3", "--duration", "2", "--truth", "truth.json", "--events", "-")
     assert result.exit_code == 0

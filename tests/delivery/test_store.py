@@ -113,7 +113,7 @@ def test_opened_and_closed_segments_fill_it_and_what_comes_then_is_refused(store
     assert len(rows) > 500
     assert gone == []
     more = [row(5000 + count) for count in range(20)]
-    with pytest.raises(StoreFailed, match="is full of opened and closed segments that no sink takes. See to the sinks"):
+    with pytest.raises(StoreFailed, match="is full of opened and closed segments that no sink takes"):
         store.commit(Work(more, last=5020))
     assert store.read(0, 10_000) == rows
     assert store.commit(Work([row(5000)], done=200, last=5000)) == []

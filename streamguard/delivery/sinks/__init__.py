@@ -16,10 +16,12 @@ gets ``{"password": ...}``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from streamguard.delivery.events import Event
 from streamguard.errors import StreamGuardError
+
+if TYPE_CHECKING:
+    from streamguard.delivery.events import Event
 
 
 class SinkError(StreamGuardError):
@@ -83,6 +85,8 @@ class Sink(Protocol):
 
 class SinkSettings(Protocol):
     """What ``sinks:`` says of one sink; a frozen dataclass whose ``type`` is a ``Literal``."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def name(self) -> str:

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self
 
 from streamguard.delivery.events import Event
-from streamguard.delivery.lane import Lane
+from streamguard.delivery.blocking import BlockingCalls
 from streamguard.delivery.sinks import SinkClosed, SinkError
 from streamguard.errors import UsageError
 
@@ -187,7 +187,7 @@ class JsonlSink:
         self._durable = durable
         self._lines: JsonLines | None = None
         self._written: set[tuple[str, str]] = set()
-        self._lane = Lane(f"sink-{name}")
+        self._calls = BlockingCalls(f"sink-{name}")
 
     def prepare(self) -> None:
         """Open the file now, before there is a loop.
@@ -200,16 +200,16 @@ class JsonlSink:
 
     async def open(self) -> None:
         """Open the file for appending."""
-        await self._lane.run(self.prepare)
+        await self._calls.run(self.prepare)
 
     async def deliver(self, events: Sequence[Event]) -> None:
         """Append the batch."""
-        await self._lane.run(lambda: self._append(events))
+        await self._calls.run(lambda: self._append(events))
 
     async def close(self) -> None:
         """Close the file."""
-        await self._lane.run(self._close)
-        self._lane.end()
+        await self._calls.run(self._close)
+        self._calls.end()
 
     def _append(self, events: Sequence[Event]) -> None:
         if self._lines is None:

@@ -1,4 +1,4 @@
-"""A lane: one thread that makes blocking calls for an event loop, so that the loop never waits for a disk or a pipe."""
+"""One thread that makes blocking calls for an event loop, so that the loop never waits for a disk or a pipe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamguard.errors import StreamGuardError
 T = TypeVar("T")
 
 
-class Lane:
+class BlockingCalls:
     """Calls, one after another, in a thread of their own.
 
     The thread is a daemon: a call that never returns (a pipe whose reader stands still) keeps nobody from leaving.
@@ -22,7 +22,7 @@ class Lane:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     async def run(self, call: Callable[[], T]) -> T:
@@ -51,16 +51,16 @@ class Lane:
                     loop.call_soon_threadsafe(settle, result, error)
 
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=_work, args=(self._calls,), name=self._name, daemon=True)
+            self._thread = threading.Thread(target=_work, args=(self._waiting,), name=self._name, daemon=True)
             self._thread.start()
-        self._calls.put(work)
+        self._waiting.put(work)
         return await answer
 
     def end(self) -> None:
         """End the thread after the call at hand; a later :meth:`run` begins a new one."""
         if self._thread is not None:
-            self._calls.put(None)
-            self._thread, self._calls = None, queue.SimpleQueue()
+            self._waiting.put(None)
+            self._thread, self._waiting = None, queue.SimpleQueue()
 
 
 def _work(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:
