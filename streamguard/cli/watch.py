@@ -29,6 +29,7 @@ from streamguard.errors import UsageError
 
 if TYPE_CHECKING:
     from streamguard.config import Config
+    from streamguard.delivery.events import Event
     from streamguard.delivery.post import Post
     from streamguard.ingest.source import Source
     from streamguard.metrics import Metrics

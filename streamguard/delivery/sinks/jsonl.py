@@ -23,8 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self
 
-from streamguard.delivery.events import Event
 from streamguard.delivery.blocking import BlockingCalls
+from streamguard.delivery.events import Event
 from streamguard.delivery.sinks import SinkClosed, SinkError
 from streamguard.errors import UsageError
 
