@@ -1,12 +1,14 @@
 """What a training batch is made of.
 
 Half of it are supplied pictures, as many real as fake of each source; half are forged pairs, real partner
-and self-blended fake through one and the same chain. No source is ever shown with one label only, or the
-source would be the answer. A batch depends on (seed, step) alone, so a resumed run sees what an unbroken one does.
+and fake through one and the same chain: self-blended, or of the families that ``Mixture.families`` names. No source
+is ever shown with one label only, or the source would be the answer. A batch depends on (seed, step) alone, so a
+resumed run sees what an unbroken one does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -17,8 +19,13 @@ from torch.utils.data import Dataset as TorchDataset
 from streamguard.errors import PictureSize, UsageError
 from streamguard.frames import F32, U8
 from streamguard.ingest.forgery import SelfBlend
+from streamguard.lab import policies
 from streamguard.lab.augment import Chain, Crop, softened
-from streamguard.lab.data import STILLS, FaceStore, Part, Sample
+from streamguard.lab.data import FaceStore, Part, Sample
+from streamguard.lab.forge import table
+from streamguard.lab.forge.forger import Forger
+from streamguard.lab.forge.meshfile import Meshes
+from streamguard.lab.policies import Policy, policy_of
 
 # Real pictures a batch of 16 supplied ones takes from each source; as many fakes. Few StyleGAN pictures exist.
 SUPPLIED: Final = {"dfdc": 3.5, "openforensics": 3.5, "stylegan": 1.0}
@@ -36,6 +43,8 @@ class Mixture:
     crop: Crop = field(default_factory=Crop)
     part: Part = "fit"
     seed: int = 1
+    families: str = table.DEFAULT  # see streamguard.lab.forge.table
+    policy: str = policies.DEFAULT
 
 
 class Batches(TorchDataset[tuple[U8, F32]]):
@@ -43,8 +52,9 @@ class Batches(TorchDataset[tuple[U8, F32]]):
 
     def __init__(self, store: FaceStore, mixture: Mixture, steps: int) -> None:
         self.store, self.mixture, self.steps = store, mixture, steps
+        chosen, self._policy = table.choose(mixture.families), policy_of(mixture.policy)
         self._supplied = {
-            (source, label): store.find(source, mixture.part, label) for source in STILLS for label in (0, 1)
+            (source, label): store.find(source, mixture.part, label) for source in chosen.supplied for label in (0, 1)
         }
         self._supplied = {key: rows for key, rows in self._supplied.items() if rows.size}
         self._ground = {source: store.find(source, mixture.part, 0) for source in GROUND}
@@ -58,6 +68,9 @@ class Batches(TorchDataset[tuple[U8, F32]]):
         }
         for source in alone:  # one label only: the source would give it away
             self._supplied = {key: rows for key, rows in self._supplied.items() if key[0] != source}
+        self._forger = None
+        if not chosen.plain:
+            self._forger = Forger(store, Meshes(store), mixture.part, chosen.families, tuple(self._ground))
 
     def __len__(self) -> int:
         return self.steps
@@ -77,22 +90,30 @@ class Batches(TorchDataset[tuple[U8, F32]]):
             for label in (0, 1):
                 rows = self._supplied[source, label]
                 sample = self.store.read(source, int(rows[rng.integers(rows.size)]))
-                pictures.append(Chain(int(rng.integers(2**31))).apply(sample.rgb, sample.box, mixture.crop))
+                chain = self._policy(int(rng.integers(2**31)))
+                pictures.append(chain.apply(sample.rgb, sample.box, mixture.crop))
                 labels.append(label)
         return np.stack(pictures), np.array(labels, np.float32)
 
     def _pair(self, source: str, rng: np.random.Generator) -> tuple[U8, U8]:
         rows = self._ground[source]
         while True:
-            sample = self.store.read(source, int(rows[rng.integers(rows.size)]))
+            index = int(rows[rng.integers(rows.size)])
             try:
-                return forged_pair(sample, rng, self.mixture.crop)
+                if self._forger is None:
+                    return forged_pair(self.store.read(source, index), rng, self.mixture.crop, self._policy)
+                made = self._forger.forge(source, index, rng)
+                chain = self._policy(int(rng.integers(2**31)))
+                real, fake = (chain.apply(p, made.ground.box, self.mixture.crop) for p in made.pair[:2])
+                return real, fake
             except PictureSize:  # landmarks outside the picture: another face takes its place
                 continue
 
 
-def forged_pair(sample: Sample, rng: np.random.Generator, crop: Crop) -> tuple[U8, U8]:
-    """(real, fake), (size, size, 3) uint8 RGB each, through the same chain.
+def forged_pair(
+    sample: Sample, rng: np.random.Generator, crop: Crop, policy: Callable[[int], Policy] = Chain
+) -> tuple[U8, U8]:
+    """(real, fake), self-blended, (size, size, 3) uint8 RGB each, through the same chain.
 
     In one case of five the ground is softened before it is forged: an enlarged picture is nothing suspicious.
 
@@ -103,7 +124,7 @@ def forged_pair(sample: Sample, rng: np.random.Generator, crop: Crop) -> tuple[U
     if rng.random() < 0.2:
         ground = softened(ground, max(sample.box.width, sample.box.height), rng)
     forgery = SelfBlend.draw(rng)
-    chain = Chain(int(rng.integers(2**31)))
+    chain = policy(int(rng.integers(2**31)))
     real, fake, _ = forgery.pair(ground, sample.landmarks)
     return chain.apply(real, sample.box, crop), chain.apply(fake, sample.box, crop)
 

@@ -20,6 +20,7 @@ VERBS: Final = {
     "faces": ("streamguard.lab.faces:faces", "Cut faces out of real and forged video."),
     "split": ("streamguard.lab.split:split", "Cut a face file into parts that share nothing."),
     "audit": ("streamguard.lab.audit:audit", "Check a split for neighbours, and its faces for shortcuts."),
+    "forge": ("streamguard.lab.forge.verb:forge", "Forge pairs of every family, to look at and to measure."),
     "train": ("streamguard.lab.train:train", "Train the base classifier."),
     "evaluate": ("streamguard.lab.evaluate:evaluate", "Measure an engine or a run on held-out faces and streams."),
     "unseen": ("streamguard.lab.unseen:unseen", "Leave out forgeries and sources in turn; measure what was left out."),

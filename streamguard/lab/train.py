@@ -25,10 +25,13 @@ from torch.utils.data import Dataset as TorchDataset
 
 from streamguard.errors import InputMissing, UsageError
 from streamguard.frames import F32, U8
+from streamguard.lab import policies
 from streamguard.lab.augment import Crop
 from streamguard.lab.batches import Batches, Mixture
 from streamguard.lab.data import FaceStore, build_store
 from streamguard.lab.dataset import Dataset
+from streamguard.lab.forge import table
+from streamguard.lab.forge.meshfile import build_meshes
 from streamguard.lab.model import ARCHITECTURE, Ema, build, normalised, settle_cpu
 
 LOG_EVERY: Final = 20
@@ -55,13 +58,15 @@ class TrainConfig:
     smoothing: float = 0.04  # supplied labels are a little wrong; logits stay moderate
     pretrained: bool = True
     architecture: str = ARCHITECTURE
+    families: str = table.DEFAULT  # of the forged pairs; see streamguard.lab.forge.table
+    policy: str = policies.DEFAULT  # "paper" knows no compression, "forensic+cutout" hides parts of the face
     start: str | None = None  # run whose averaged net this one goes on from, in place of the ImageNet weights
 
 
 _DEFAULT: Final = TrainConfig()
 
 
-def train(
+def train(  # noqa: PLR0913 - a command's options
     out: Annotated[Path, typer.Option(help="Run folder; faces.h5, shared by all runs, lies beside it.")],
     minutes: Annotated[
         float | None, typer.Option(min=0, help="End after this much training, whatever --steps.")
@@ -73,6 +78,10 @@ def train(
         int, typer.Option(min=1, help="CPU threads of the net; one more makes batches.")
     ] = _DEFAULT.threads,
     batch: Annotated[int, typer.Option(min=4, help="Pictures in a step; a multiple of 4.")] = _DEFAULT.batch,
+    families: Annotated[
+        str, typer.Option(help="Forged pairs: all, names with weights (blends:2,warp), or all,-warp.")
+    ] = _DEFAULT.families,
+    policy: Annotated[str, typer.Option(help="Augmentation: forensic, forensic+cutout or paper.")] = _DEFAULT.policy,
     start: Annotated[
         Path | None, typer.Option(help="Run folder whose net to start from; by default the ImageNet weights.")
     ] = None,
@@ -80,14 +89,22 @@ def train(
 ) -> None:
     """Train the base classifier. Data by $STREAMGUARD_DATA."""
     begun = str(start) if start else None
-    config = TrainConfig(size=size, batch=batch, steps=steps, minutes=minutes, seed=seed, threads=threads, start=begun)
+    config = TrainConfig(
+        size=size, batch=batch, steps=steps, minutes=minutes, seed=seed, threads=threads, families=families,
+        policy=policy, start=begun,
+    )  # fmt: skip
+    policies.policy_of(policy)
+    chosen = table.choose(families)
     store = build_store(Dataset.from_environment(), out.parent / "faces.h5")
+    if not chosen.plain:
+        build_meshes(store)
     run(store, out, config, resume=resume)
 
 
 def run(store: FaceStore, out: Path, config: TrainConfig, *, resume: bool = False) -> Ema:
     """Train on batches of the store's fit part; as :func:`fit`."""
-    mixture = Mixture(config.batch, config.pairs, Crop(config.size, config.margin), "fit", config.seed)
+    crop = Crop(config.size, config.margin)
+    mixture = Mixture(config.batch, config.pairs, crop, "fit", config.seed, config.families, config.policy)
     return fit(Batches(store, mixture, config.steps), out, config, resume=resume)
 
 
