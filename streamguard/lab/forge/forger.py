@@ -12,19 +12,23 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
 
+import cv2
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from streamguard.errors import UsageError
+from streamguard.errors import PictureSize, UsageError
 from streamguard.frames import F32
 from streamguard.lab.augment import softened
 from streamguard.lab.data import FaceStore, Part
-from streamguard.lab.forge.base import SMALLEST_UNIT, Family, Ground, Pair, check, unit_of
+from streamguard.lab.forge.base import Family, Ground, Pair, check, unit_of
 from streamguard.lab.forge.mesh import CORNERS, LEFT_EYE, MOUTH, NOSE_TIP, OVAL, RIGHT_EYE
 from streamguard.lab.forge.meshfile import Meshes, skin_in
 from streamguard.lab.forge.table import FAMILIES
 
 CANDIDATES: Final = 400  # faces drawn, of which the nearest is taken; more, and the same few serve everybody
+DRAWS: Final = 6  # of parameters for one face, until the forgery shows
+LEAST: Final = 3  # levels of 255: less is lost in the mildest compression
+SMALLEST_DONOR: Final = 24.0  # pixels of its unit: what is smaller would be enlarged beyond belief
 SOFT: Final = 0.2  # of the grounds lose detail before they are forged: an enlarged picture is nothing suspicious
 _COLOUR: Final = 0.006  # what a difference of 1 in CIE Lab weighs beside one of form; 1 there is a face of no likeness
 _SHAPE: Final = (*OVAL[::2], *RIGHT_EYE[::4], *LEFT_EYE[::4], *MOUTH[::5], NOSE_TIP, *CORNERS)
@@ -58,7 +62,7 @@ class Partners:
             if not rows.size:
                 continue
             points = meshes.points(source, rows, list(_SHAPE))
-            large = np.array([unit_of(store.rows(source)["landmarks"][row]) >= 2 * SMALLEST_UNIT for row in rows])
+            large = np.array([unit_of(store.rows(source)["landmarks"][row]) >= SMALLEST_DONOR for row in rows])
             skins = meshes.skins(source, rows)
             usable = np.isfinite(points).all((1, 2)) & np.isfinite(skins).all(1) & large
             self._faces += [(source, int(row)) for row in rows[usable]]
@@ -89,7 +93,7 @@ def form(points: F32) -> F32:
     """(N, K, 2) points -> (N, 2K) float32: the form of each set, without its place and size; its turn remains."""
     away = points - points.mean(1, keepdims=True)
     size = np.sqrt(np.square(away).sum((1, 2), keepdims=True))
-    return np.asarray((away / np.maximum(size, 1e-6)).reshape(len(points), -1), np.float32)
+    return np.asarray((away / np.maximum(size, 1e-6)).reshape(len(points), 2 * points.shape[1]), np.float32)
 
 
 @cache
@@ -119,15 +123,29 @@ class Forger:
         """Forge one face of the store, by the family ``name`` or a drawn one.
 
         Raises:
-            PictureSize: the face is too small or lies outside its picture.
+            PictureSize: the face is too small, lies outside its picture, or nothing shows on it.
         """
         _one_thread()
         name = name or self._names[int(rng.choice(len(self._names), p=self._shares))]
-        family = FAMILIES[name].family.draw(rng)
         ground = self._meshes.ground(source, index)
         if rng.random() < SOFT:
             ground = replace(ground, rgb=softened(ground.rgb, max(ground.box.width, ground.box.height), rng))
         check(ground, None, needs_other=False)
-        other = self._partners.nearest(ground, rng) if self._partners and family.needs_other else None
-        pair = family.pair(ground, other)
-        return Forged(pair, ground, name, family, other.group if other else "")
+        for _ in range(DRAWS):
+            family = FAMILIES[name].family.draw(rng)
+            other = self._partners.nearest(ground, rng) if self._partners and family.needs_other else None
+            pair = family.pair(ground, other)
+            if shows(pair, ground.unit):
+                return Forged(pair, ground, name, family, other.group if other else "")
+        raise PictureSize(
+            f"face {index} of '{source}' is so soft that '{name}' shows in none of {DRAWS} draws: it can't be forged."
+        )
+
+
+def shows(pair: Pair, unit: float) -> bool:
+    """Whether there is anything to see: over a sixteenth of a square unit, more than :data:`LEAST` levels of change.
+
+    A pair of equals would teach a net that it can't know.
+    """
+    changed = cv2.absdiff(pair.real, pair.fake).max(-1) > LEAST
+    return int(changed.sum()) > (unit / 4) ** 2
