@@ -27,6 +27,12 @@ from streamguard.delivery.evidence import EvidenceSettings
 from streamguard.delivery.outbox import OutboxSettings
 from streamguard.delivery.sinks import SinkSettings
 from streamguard.delivery.sinks.jsonl import JsonlSettings
+from streamguard.delivery.sinks.kafka import KafkaSettings
+from streamguard.delivery.sinks.mqtt import MqttSettings
+from streamguard.delivery.sinks.nats import NatsSettings
+from streamguard.delivery.sinks.postgres import PostgresSettings
+from streamguard.delivery.sinks.redis import RedisSettings
+from streamguard.delivery.sinks.webhook import WebhookSettings
 from streamguard.errors import ConfigError
 from streamguard.vision.quality import QualitySettings
 from streamguard.vision.sampler import SamplerSettings
@@ -118,8 +124,11 @@ class ClassifierChoice(EngineChoice):
     """A name of `streamguard engines list`, or a folder with a manifest.json."""
 
 
-# One line for each transport; pydantic tells them apart by `type` as soon as there are two.
-SinkChoice = JsonlSettings
+# One line for each transport: pydantic tells them apart by `type`.
+SinkChoice = Annotated[
+    JsonlSettings | WebhookSettings | MqttSettings | NatsSettings | RedisSettings | KafkaSettings | PostgresSettings,
+    Field(discriminator="type"),
+]
 
 
 class Config(Settings):
