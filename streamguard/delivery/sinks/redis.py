@@ -84,7 +84,7 @@ class RedisSink:
             self._redis = self._client()
         try:
             async with within(self._settings.timeout, self._said):
-                await self._redis.execute_command("PING")
+                await self._redis.ping()
         except (redis.RedisError, OSError) as error:
             raise SinkError(f"{self._said} can't be used: {reason(error)}.") from error
 
