@@ -168,8 +168,11 @@ def build_store(
     """Detect the faces of every open part once, with YuNet unless another ``finder`` is given.
 
     ``parts`` says which part an entry belongs to, None if to none; :class:`Parts` by default. Sources already
-    complete in ``path`` are kept, one that was broken off is begun anew.
+    complete in ``path`` are kept, one that was broken off is begun anew. A store that lacks nothing is only read, so
+    that several runs share it.
     """
+    if _complete(path, sources):
+        return FaceStore(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     of = parts or Parts(data.manifest)
     with h5py.File(path, "a") as file:
@@ -182,6 +185,13 @@ def build_store(
             found = ((entry, part) for entry in data.entries(source=source) if (part := of(entry)) is not None)
             _write_source(file.create_group(source), data, source, finder, found)
     return FaceStore(path)
+
+
+def _complete(path: Path, sources: tuple[str, ...]) -> bool:
+    if not path.is_file():
+        return False
+    with h5py.File(path, "r") as file:
+        return all(source in file and file[source].attrs.get("complete", False) for source in sources)
 
 
 def _write_source(

@@ -63,7 +63,7 @@ class Asked:
     each: int = 300
     backend: str = "openvino"
     steps: int = 300
-    pool: int = 800
+    pool: int = 300
     threads: int = 1
 
 
@@ -246,10 +246,10 @@ _MEASURES: Final[dict[str, Callable[[Bench, Dataset, Sequence[Subject], Asked], 
 
 def _streams(ledger: Ledger, data: Dataset, engine: Engine, asked: Asked) -> dict[str, Any]:
     from streamguard.lab.evaluate_streams import real_recordings, simulate
-    from streamguard.lab.families import video_forgers
+    from streamguard.lab.families import VideoForgers
     from streamguard.lab.simulated import StreamSettings
 
-    forger_of = video_forgers(data, asked.faces or ledger.out.parent / "faces.h5")
+    forger_of = VideoForgers(data, build_store(data, asked.faces or ledger.out.parent / "faces.h5"))
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("streams", total=None)
         made = simulate(ledger, data, engine, FAMILIES, forger_of, StreamSettings(),

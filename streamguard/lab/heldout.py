@@ -19,7 +19,7 @@ from streamguard.frames import U8, Box
 from streamguard.lab.augment import Chain, Crop, plain
 from streamguard.lab.batches import GROUND
 from streamguard.lab.data import STILLS, FaceStore, Part
-from streamguard.lab.families import FAMILIES, Forgers
+from streamguard.lab.families import FAMILIES, forgers_of
 
 Dress = Literal["plain", "chain"]
 DRESSES: Final[tuple[Dress, ...]] = get_args(Dress)
@@ -69,18 +69,18 @@ def _supplied(store: FaceStore, source: str, drawn: Drawn, rng: np.random.Genera
 
 
 def _forged(store: FaceStore, family: str, drawn: Drawn, rng: np.random.Generator) -> Iterator[FaceAt]:
-    forgers = Forgers(store, drawn.part)
+    forgers = forgers_of(store, drawn.part)
     grounds = {source: store.find(source, drawn.part, 0) for source in GROUND}
     grounds = {source: rows for source, rows in grounds.items() if rows.size}
     for source, rows in grounds.items():
         for index in rng.permutation(rows)[: max(1, drawn.each // len(grounds))]:
             try:
-                sample, real, fake = forgers.pair(family, source, int(index), rng)
+                box, real, fake = forgers.pair(family, source, int(index), rng)
             except PictureSize:  # this face can't be forged; its place stays empty
                 continue
             seed = int(rng.integers(2**31))
             for label, rgb in enumerate((real, fake)):
-                yield FaceAt(rgb, sample.box, label, _group(store, source, int(index)), seed)
+                yield FaceAt(rgb, box, label, _group(store, source, int(index)), seed)
 
 
 def _group(store: FaceStore, source: str, index: int) -> str:

@@ -23,7 +23,7 @@ from streamguard.frames import F32, U8
 from streamguard.lab.augment import Chain, Crop
 from streamguard.lab.batches import GROUND, MILLION
 from streamguard.lab.data import STILLS, FaceStore, Part, Sample
-from streamguard.lab.families import FAMILIES, Forgers
+from streamguard.lab.families import FAMILIES, Forgers, forgers_of
 from streamguard.lab.ledger import Ledger
 
 _CHUNK: Final = 100  # couples between two entries of the log
@@ -35,7 +35,7 @@ class PoolConfig:
 
     size: int = 128
     margin: float = 0.0
-    each: int = 800
+    each: int = 500
     seed: int = 1
     part: Part = "fit"
 
@@ -66,7 +66,7 @@ def build_pool(store: FaceStore, out: Path, config: PoolConfig) -> Pool:
     """The pool in folder ``out``, made as far as it is not there. Families a store can't give are absent."""
     ledger = Ledger(out, {"size": config.size, "margin": config.margin, "each": config.each, "seed": config.seed,
                           "part": config.part, "families": [*STILLS, *FAMILIES]}, resume=True)  # fmt: skip
-    forgers = Forgers(store, config.part)
+    forgers = forgers_of(store, config.part)
     chunks = [
         ledger.arrays(f"{family}/{start}", partial(_chunk, forgers, config, family, start))
         for family in (*STILLS, *FAMILIES)
@@ -114,11 +114,11 @@ def _forged(
         ground = list(grounds)[rng.choice(len(grounds), p=share)]
         index = int(grounds[ground][rng.integers(grounds[ground].size)])
         try:
-            sample, real, fake = forgers.pair(family, ground, index, rng)
+            box, real, fake = forgers.pair(family, ground, index, rng)
         except PictureSize:  # this face can't be forged
             continue
         chain = Chain(int(rng.integers(2**31)))
-        yield ground, (chain.apply(real, sample.box, config.crop), chain.apply(fake, sample.box, config.crop))
+        yield ground, (chain.apply(real, box, config.crop), chain.apply(fake, box, config.crop))
 
 
 class PoolBatches(TorchDataset[tuple[U8, F32]]):

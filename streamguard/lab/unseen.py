@@ -18,7 +18,7 @@ folder holds config.json, log.jsonl, pool/, a run folder a net, metrics.json and
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -66,7 +66,7 @@ class UnseenConfig:
     minutes: float | None = 10.0
     steps: int = 3000
     size: int = 128
-    couples: int = 800
+    couples: int = 300
     each: int = 200
     batch: int = 32
     seed: int = 1
@@ -84,9 +84,10 @@ def omissions() -> list[Omission]:
     return [Omission(ALL), *groups, *sources, Omission(FORGERIES, frozenset(STILLS))]
 
 
-def unseen(
+def unseen(  # noqa: PLR0913 - each is an option of the command line
     out: Annotated[Path, typer.Option(help="Run folder, made if absent.")],
     minutes: Annotated[float, typer.Option(min=0, help="Of training for each net.")] = 10.0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of each net, in place of --minutes.")] = None,
     faces: Annotated[Path | None, typer.Option(help="faces.h5; by default beside --out, made if absent.")] = None,
     size: Annotated[int, typer.Option(min=64, help="Side of the nets' input, px; a multiple of 16.")] = _DEFAULT.size,
     couples: Annotated[int, typer.Option(min=4, help="Of a source or family in the pool.")] = _DEFAULT.couples,
@@ -96,7 +97,8 @@ def unseen(
     resume: Annotated[bool, typer.Option(help="Go on with what the run folder holds.")] = False,
 ) -> None:
     """Leave out each forgery family and each source in turn, and measure what was left out."""
-    config = UnseenConfig(minutes, size=size, couples=couples, each=each, seed=seed, threads=threads)
+    length = UnseenConfig(minutes) if steps is None else UnseenConfig(None, steps)
+    config = replace(length, size=size, couples=couples, each=each, seed=seed, threads=threads)
     store = build_store(Dataset.from_environment(), faces or out.parent / "faces.h5")
     _tell(leave_out(store, out, config, resume=resume))
 
@@ -126,8 +128,7 @@ def leave_out(store: FaceStore, out: Path, config: UnseenConfig, *, resume: bool
         table[name] = ledger.value(f"measured/{name}", partial(_measure, bench, folder))
         Console(stderr=True, highlight=False).log(f"{name}: {steps[name]} steps")
     metrics = {
-        "verb": "unseen", "command": f"streamguard lab unseen --out RUN --minutes {config.minutes:g}"
-        if config.minutes else "streamguard.lab.unseen.leave_out", "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "verb": "unseen", "command": _command(config), "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": f"{platform.machine()} CPU, {config.threads} thread(s)", "size": config.size,
         "couples": len(pool.pictures), "each": config.each, "steps": steps, "table": table,
         "hidden": {net.name: sorted(net.families | net.grounds) or ["nothing"] for net in omissions()},
@@ -137,6 +138,11 @@ def leave_out(store: FaceStore, out: Path, config: UnseenConfig, *, resume: bool
     names, columns, values, marked = grid(table)
     save(plots.matrix(names, columns, values, marked), out / "matrix.png")
     return metrics
+
+
+def _command(config: UnseenConfig) -> str:
+    length = f"--steps {config.steps}" if config.minutes is None else f"--minutes {config.minutes:g}"
+    return f"streamguard lab unseen --out RUN {length} --couples {config.couples} --each {config.each}"
 
 
 def _train(pool: Pool, omission: Omission, folder: Path, config: UnseenConfig) -> int:

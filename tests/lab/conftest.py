@@ -32,7 +32,25 @@ def made_store(tmp_path_factory):
     return make_store(tmp_path_factory.mktemp("faces") / "faces.h5")
 
 
-def make_store(path: Path, parts=("fit", "search", "calibration", "measure")):
+@pytest.fixture(scope="session")
+def meshed_store(tmp_path_factory):
+    """As ``made_store``, with faces large enough for every family, and a mesh for each: no package is needed for it."""
+    from streamguard.lab.forge.mesh import fitted
+    from streamguard.lab.forge.meshfile import build_meshes
+
+    store = make_store(tmp_path_factory.mktemp("meshed") / "faces.h5", side=112)
+    rng = np.random.default_rng(0)
+
+    def finder(rgb, landmarks):
+        """The mean face, pulled by a pixel or two: no two faces are alike."""
+        pulled = landmarks + rng.normal(0, 1.5, landmarks.shape)
+        return fitted(pulled.astype(np.float32)) + rng.normal(0, 0.3, (468, 2)).astype(np.float32)
+
+    build_meshes(store, finder)
+    return store
+
+
+def make_store(path: Path, parts=("fit", "search", "calibration", "measure"), side: int = 96):
     """As ``made_store``, at ``path``, with these parts alone."""
     h5py = pytest.importorskip("h5py")
     from streamguard.lab import data
@@ -45,7 +63,7 @@ def make_store(path: Path, parts=("fit", "search", "calibration", "measure")):
                 for number in range(24 if source == "talking" else 8):
                     label = int(source in data.STILLS and number % 2)
                     seed += 1
-                    rgb, box, landmarks = portrait(seed)
+                    rgb, box, landmarks = portrait(seed, side)
                     if label:
                         rgb[34:80, 30:70] = 255 - rgb[34:80, 30:70]
                     pictures.append(cv2.imencode(".png", rgb[..., ::-1])[1].ravel())

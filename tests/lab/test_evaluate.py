@@ -35,8 +35,8 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def asked(made_store, tiny_engine):
-    return Asked(engine=tiny_engine, parts=("faces",), faces=made_store.path, each=4, backend="onnxruntime")
+def asked(meshed_store, tiny_engine):
+    return Asked(engine=tiny_engine, parts=("faces",), faces=meshed_store.path, each=4, backend="onnxruntime")
 
 
 @pytest.fixture(scope="module")
@@ -124,12 +124,12 @@ def test_baselines_stand_in_the_same_table(data, asked, tmp_path, monkeypatch):
         assert set(row["subjects"]) == set(found["subjects"])
 
 
-def test_a_run_folder_is_evaluated_too(data, made_store, asked, tmp_path):
+def test_a_run_folder_is_evaluated_too(data, meshed_store, asked, tmp_path):
     from streamguard.lab.train import TrainConfig
     from streamguard.lab.train import run as train
 
-    train(made_store, tmp_path / "net", TrainConfig(size=32, batch=4, steps=1, pretrained=False))
-    of_run = Asked(run=tmp_path / "net", parts=("faces",), faces=made_store.path, each=4)
+    train(meshed_store, tmp_path / "net", TrainConfig(size=32, batch=4, steps=1, pretrained=False))
+    of_run = Asked(run=tmp_path / "net", parts=("faces",), faces=meshed_store.path, each=4)
     metrics = examine(data, tmp_path / "out", of_run)
     assert metrics["faces"]["subjects"] == ["fp32"]
     assert metrics["version"] == "a run"

@@ -17,9 +17,9 @@ TINY = PoolConfig(size=32, each=3)
 
 
 @pytest.fixture(scope="module")
-def made(made_store, tmp_path_factory):
+def made(meshed_store, tmp_path_factory):
     out = tmp_path_factory.mktemp("pool")
-    return out, build_pool(made_store, out, TINY)
+    return out, build_pool(meshed_store, out, TINY)
 
 
 def test_a_pool_has_couples_of_every_source_and_family(made):
@@ -33,15 +33,15 @@ def test_a_pool_has_couples_of_every_source_and_family(made):
     assert (pool.pictures[:, 0] != pool.pictures[:, 1]).any((1, 2, 3)).all()
 
 
-def test_a_pool_is_made_once(made, made_store, monkeypatch):
+def test_a_pool_is_made_once(made, meshed_store, monkeypatch):
     out, pool = made
     monkeypatch.setattr(pools, "_chunk", lambda *_: pytest.fail("made twice"))
-    again = build_pool(made_store, out, TINY)
+    again = build_pool(meshed_store, out, TINY)
     assert (again.pictures == pool.pictures).all()
 
 
-def test_the_same_seed_gives_the_same_pool(made, made_store, tmp_path):
-    assert (build_pool(made_store, tmp_path, TINY).pictures == made[1].pictures).all()
+def test_the_same_seed_gives_the_same_pool(made, meshed_store, tmp_path):
+    assert (build_pool(meshed_store, tmp_path, TINY).pictures == made[1].pictures).all()
 
 
 def couples():

@@ -30,7 +30,7 @@ def test_every_group_and_source_is_left_out_once():
     assert {family for of in GROUPS.values() for family in of} == {*STILLS, *FAMILIES}
 
 
-def test_the_driver_trains_measures_and_goes_on(made_store, tmp_path, monkeypatch):
+def test_the_driver_trains_measures_and_goes_on(meshed_store, tmp_path, monkeypatch):
     monkeypatch.setattr("streamguard.lab.statistics.RESAMPLES", 5)
     kept = [net for net in omissions() if net.name in ("all", "without dfdc", FORGERIES)]
     groups = {"dfdc": ("dfdc",)}
@@ -47,8 +47,8 @@ def test_the_driver_trains_measures_and_goes_on(made_store, tmp_path, monkeypatc
 
     monkeypatch.setattr(unseen, "fit", until_second)
     with pytest.raises(KeyboardInterrupt):
-        leave_out(made_store, tmp_path / "run", TINY)
-    metrics = leave_out(made_store, tmp_path / "run", TINY, resume=True)
+        leave_out(meshed_store, tmp_path / "run", TINY)
+    metrics = leave_out(meshed_store, tmp_path / "run", TINY, resume=True)
     assert calls == ["all", "without-dfdc", "without-dfdc", "forgeries-alone"]
     assert metrics["nets"] == [net.name for net in kept]
     assert set(metrics["table"]["all"]) == set(SETS)
@@ -57,7 +57,7 @@ def test_the_driver_trains_measures_and_goes_on(made_store, tmp_path, monkeypatc
     assert (tmp_path / "run/matrix.png").is_file()
     assert json.loads((tmp_path / "run/metrics.json").read_text())["verb"] == "unseen"
     with pytest.raises(UsageError, match="Add --resume"):
-        leave_out(made_store, tmp_path / "run", TINY)
+        leave_out(meshed_store, tmp_path / "run", TINY)
 
 
 def table(**lower):
