@@ -25,7 +25,7 @@ def facts_of(
     return {
         "streamguard": __version__,
         "node": config.node,
-        "operating_point": {"name": point.name, "threshold": point.threshold, "promise": point.promise},
+        "operating_point": asdict(point),
         "engines": [_engine(engine, backend) for engine, backend in engines],
         "preprocessing": {"size": settings.face.size, "margin": settings.face.margin, "resampler": RESAMPLER},
         "calibration": asdict(calibration),

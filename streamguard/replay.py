@@ -139,7 +139,7 @@ class _Recorded:
             for s in document["scores"]
         ]
         (engine,) = (engine for engine in document["engines"] if engine["task"] == "classify")
-        clip, point, face = document["clip"], document["operating_point"], document["preprocessing"]
+        clip, face = document["clip"], document["preprocessing"]
         return cls(
             shots=tuple(shots),
             earlier=tuple((float(pts), float(logit)) for pts, logit in document["earlier"]),
@@ -149,9 +149,19 @@ class _Recorded:
             engine=engine,
             face=(int(face["size"]), float(face["margin"])),
             calibration=Temperature(**document["calibration"]),
-            point=OperatingPoint(str(point["name"]), float(point["threshold"]), str(point["promise"])),
+            point=_point(document["operating_point"]),
             decision=DecisionSettings(**document["decision"]),
         )
+
+
+def _point(recorded: Mapping[str, Any]) -> OperatingPoint:
+    rise = recorded["rise"]
+    return OperatingPoint(
+        str(recorded["name"]),
+        float(recorded["threshold"]),
+        str(recorded["promise"]),
+        None if rise is None else float(rise),
+    )
 
 
 def _engine(wanted: Mapping[str, Any], folder: str | None) -> Engine:

@@ -29,11 +29,15 @@ class Temperature:
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """A threshold of the statistic (a logit), and what it promises, in words."""
+    """A threshold of the statistic (a logit), and what it promises, in words.
+
+    ``rise``: how far above its own earlier level a track is flagged (logits); None if only the threshold counts.
+    """
 
     name: str
     threshold: float
     promise: str
+    rise: float | None = None
 
 
 def temperature(manifest: Mapping[str, Any], variant: str) -> Temperature:
@@ -66,7 +70,7 @@ def operating_point(manifest: Mapping[str, Any], name: str, variant: str | None 
 
     Raises:
         ConfigError: the engine has no operating point of that name.
-        EngineForeign: its threshold is not a finite number, or it promises nothing.
+        EngineForeign: its threshold is not a finite number, its rise not one above 0, or it promises nothing.
     """
     engine = manifest.get("name", "?")
     of_variant = manifest.get("variants", {}).get(variant, {}).get("operating_points")
@@ -76,7 +80,8 @@ def operating_point(manifest: Mapping[str, Any], name: str, variant: str | None 
         raise ConfigError(f"Engine '{engine}' has no operating point '{name}'. It has: {known}.")
     try:
         threshold, promise = float(points[name]["threshold"]), points[name]["promise"]
-    except (KeyError, TypeError, ValueError) as error:
+        rise = None if points[name].get("rise") is None else float(points[name]["rise"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EngineForeign(
             f"Operating point '{name}' of engine '{engine}' is {points[name]!r}. Expected a threshold and a promise."
         ) from error
@@ -85,7 +90,11 @@ def operating_point(manifest: Mapping[str, Any], name: str, variant: str | None 
             f"Operating point '{name}' of engine '{engine}' has threshold {threshold} and promise {promise!r}. "
             "Expected a finite logit and a sentence."
         )
-    return OperatingPoint(name, threshold, promise)
+    if rise is not None and not (math.isfinite(rise) and rise > 0):
+        raise EngineForeign(
+            f"Operating point '{name}' of engine '{engine}' has rise {rise}. Expected a finite logit above 0, or none."
+        )
+    return OperatingPoint(name, threshold, promise, rise)
 
 
 class CalibratedRates(NamedTuple):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from streamguard.decision.calibration import OperatingPoint
+
 
 def low_level(threshold: float) -> float:
     """The level under which a track is no longer flagged: half the threshold, at least 0.25 under it.
@@ -13,6 +15,17 @@ def low_level(threshold: float) -> float:
     would raise the level.
     """
     return min(threshold / 2, threshold - 0.25)
+
+
+def lifted(level: float, rise: float | None, point: OperatingPoint) -> float:
+    """The statistic on one scale: the level, or, where the level rose, what is as far from ``threshold`` as the rise
+    is from its own; so that one threshold, and one hysteresis, serve both.
+
+    A rise of less than half of what the operating point asks for is no evidence, and changes nothing.
+    """
+    if rise is None or point.rise is None or rise < point.rise / 2:
+        return level
+    return max(level, point.threshold + rise - point.rise)
 
 
 @dataclass(slots=True)

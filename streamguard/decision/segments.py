@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from streamguard.decision.calibration import OperatingPoint
-from streamguard.decision.passage import Passage, Tally, crossing, low_level
-from streamguard.decision.statistics import Ewma
+from streamguard.decision.passage import Passage, Tally, crossing, lifted, low_level
+from streamguard.decision.statistics import Ewma, Rise
 from streamguard.frames import Score, Segment, State
 
 TOO_LITTLE: Final = "too little evidence"
@@ -47,8 +47,9 @@ Kind = Literal["opened", "updated", "closed", "state"]
 class DecisionSettings:
     """How evidence becomes a decision. Times in seconds of stream time.
 
-    ``tau``, ``clip``: of :class:`~streamguard.decision.statistics.Ewma`. ``least``: shortest evidence and shortest
-    segment; ``least_scores``: fewest scores that are evidence. ``merge``: segments closer than this are one.
+    ``tau``, ``clip``: of :class:`~streamguard.decision.statistics.Ewma`; ``memory``, ``lag``: of
+    :class:`~streamguard.decision.statistics.Rise`. ``least``: shortest evidence and shortest segment;
+    ``least_scores``: fewest scores that are evidence. ``merge``: segments closer than this are one.
     ``silence``: without a score for longer, a track is inconclusive. ``lead``: the statistic follows the scores
     with a delay; a segment begins this much before it left its low level, half the window ``tau``.
     ``every``: at most one update in this time.
@@ -56,6 +57,8 @@ class DecisionSettings:
 
     tau: float = 2.0
     clip: float = 4.0
+    memory: float = 30.0
+    lag: float = 2.0
     least: float = 1.0
     least_scores: int = 3
     merge: float = 2.0
@@ -65,7 +68,7 @@ class DecisionSettings:
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            value, least = getattr(self, name), 1e-3 if name in {"tau", "clip"} else 0
+            value, least = getattr(self, name), 1e-3 if name in {"tau", "clip", "memory"} else 0
             if not least <= value < math.inf:
                 raise ValueError(f"{name} is {value}; expected a finite number from {least}")
 
@@ -143,13 +146,15 @@ class TrackJudge:
         self.reason: str | None = TOO_LITTLE
         self._low = low_level(point.threshold)
         self._ewma = Ewma(settings.tau, settings.clip, hold=settings.silence, start=min(0.0, self._low))
+        self._rise = Rise(settings.memory, settings.lag, clip=settings.clip, hold=settings.silence)
+        self._value = self._ewma.value
         self._phase = _Phase.QUIET
         self._passage: Passage | None = None
         self._segments = 0
         self._last: float | None = None  # time of the last score
         self._floor = -math.inf  # no segment starts before
         self._left: float | None = None  # when the statistic left its low level; None while it is there
-        self._rise = Tally()  # the scores since then
+        self._climb = Tally()  # the scores since then
         self._skipped: str | None = None  # why the face was not scored the last time
         self._skips: Counter[str] = Counter()
         self._frames = 0
@@ -160,8 +165,8 @@ class TrackJudge:
 
     @property
     def statistic(self) -> float:
-        """The running evidence, a logit."""
-        return self._ewma.value
+        """The running evidence, a logit: the level of the scores, or their rise on the level's scale."""
+        return self._value
 
     @property
     def judged(self) -> Judged:
@@ -183,8 +188,9 @@ class TrackJudge:
         if not math.isfinite(score.logit):
             return self.skip(score.pts, NOT_FINITE)
         changes = self._pass(score.pts)
-        earlier = (self._last, self._ewma.value) if self._last is not None and self._ewma.samples else None
-        value = self._ewma.update(score.pts, score.logit)
+        earlier = (self._last, self._value) if self._last is not None and self._ewma.samples else None
+        level = self._ewma.update(score.pts, score.logit)
+        value = self._value = lifted(level, self._rise.update(score.pts, score.logit, level), self.point)
         if earlier is None:
             self._floor = max(self._floor, score.pts)
         self._last = score.pts if self._last is None else max(self._last, score.pts)
@@ -241,19 +247,21 @@ class TrackJudge:
     def _void(self) -> None:
         """The evidence so far says nothing of what comes."""
         self._ewma.restart()
+        self._rise.restart()
+        self._value = self._ewma.value
         self._phase = _Phase.QUIET
-        self._left, self._rise = None, Tally()
+        self._left, self._climb = None, Tally()
 
     def _step(self, pts: float, value: float, earlier: tuple[float, float] | None) -> list[Change]:
         """Move the machine by one score; ``earlier`` is the time and the statistic of the one before."""
         low = value < self._low
         crossed = crossing(self._low, earlier, (pts, value))
         if low:
-            self._left, self._rise = None, Tally()
+            self._left, self._climb = None, Tally()
         else:
             self._left = crossed if self._left is None else self._left
             if pts >= self._floor:
-                self._rise.add(value)
+                self._climb.add(value)
 
         if self._phase is _Phase.QUIET and value >= self.point.threshold:
             self._phase = _Phase.PENDING
@@ -283,8 +291,8 @@ class TrackJudge:
         if not self._enough or pts - max(self._left, self._floor) < self.settings.least - _GRAIN:
             return []
         started = max(self._left - self.settings.lead, self._floor)
-        self._passage = Passage(self._segments, started, self._rise, pts)
-        self._rise = Tally()
+        self._passage = Passage(self._segments, started, self._climb, pts)
+        self._climb = Tally()
         self._segments += 1
         self._phase = _Phase.OPEN
         return [self._change("opened", self._segment(self._passage, None), pts, None)]
@@ -332,7 +340,7 @@ class TrackJudge:
         reason: str | None,
     ) -> Change:
         state = self.state if segment is None else State.FLAGGED
-        return Change(kind, segment, state, reason, pts, self._ewma.value)
+        return Change(kind, segment, state, reason, pts, self._value)
 
     def _segment(self, passage: Passage, ended: float | None) -> Segment:
         name = f"{self.session}/{self.track}/{passage.sequence}/{self.stream}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Final
 
 _GRAIN: Final = 1e-6  # seconds: times that differ by less are the same
+RECENT: Final = 256  # scores of one track that wait to become its earlier level; more than any rate allows in that time
 
 
 class Ewma:
@@ -79,3 +81,57 @@ class Ewma:
         self._pts, self._logit = pts, logit
         self._samples += 1
         return self._value
+
+
+class Rise:
+    """How far the evidence of the last seconds lies above the track's own earlier level.
+
+    Faces differ in what a network says of them, real ones by more than many a forgery adds; within one track it says
+    much the same all along. So a passage that is forged stands out from the rest of its track before it stands out
+    from other people's faces.
+
+    The earlier level is the mean of the logits older than ``lag``, fading over ``memory``, both in seconds, and known
+    once it has ``least`` seconds to stand on. A change that stays becomes the track's level in time: a lasting alarm
+    needs evidence of its own. As in :class:`Ewma`, scores are clipped, and a gap longer than ``hold`` ends all memory.
+
+    >>> rise, level = Rise(), Ewma()
+    >>> told = [rise.update(t, z, level.update(t, z)) for t, z in [(t / 5, -2.0 + 3.0 * (t > 50)) for t in range(61)]]
+    >>> told[10] is None, round(told[50], 2), round(told[60], 2)
+    (True, -0.0, 1.82)
+    """
+
+    def __init__(
+        self, memory: float = 30.0, lag: float = 2.0, least: float = 3.0, *, clip: float = 4.0, hold: float = 2.0
+    ) -> None:
+        self.lag = lag
+        self.least = least
+        self.hold = hold
+        self._earlier = Ewma(memory, clip, hold=math.inf)
+        self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)
+
+    def restart(self) -> None:
+        """Forget everything."""
+        self._earlier.restart()
+        self._recent.clear()
+
+    @property
+    def earlier(self) -> float | None:
+        """The track's earlier level, a logit; None while too little is known of it."""
+        known = self._earlier.coverage
+        if known < self.least - _GRAIN:
+            return None
+        return self._earlier.value / -math.expm1(-known / self._earlier.tau)  # it began at 0, which was no evidence
+
+    def update(self, pts: float, logit: float, level: float) -> float | None:
+        """Take a score at ``pts`` and say how far ``level``, the statistic with it, is above the earlier level."""
+        if self._recent and pts - self._recent[-1][0] > self.hold:
+            self.restart()
+        if self._recent and pts <= self._recent[-1][0] + _GRAIN:
+            self._recent.pop()
+        elif len(self._recent) == RECENT:
+            self._earlier.update(*self._recent.popleft())
+        self._recent.append((pts, logit))
+        while self._recent[0][0] <= pts - self.lag:
+            self._earlier.update(*self._recent.popleft())
+        earlier = self.earlier
+        return None if earlier is None else level - earlier

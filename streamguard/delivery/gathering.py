@@ -19,8 +19,9 @@ from streamguard.delivery.exhibit import Exhibit, Gap, Scored, Still
 from streamguard.frames import Frame, Look, Segment
 from streamguard.media import MediaPacket, Recording
 
-REMEMBERED: Final = 20.0
-"""Seconds of a track's scores in front of a clip: ten time constants of the statistic, after which nothing is left."""
+REMEMBERED: Final = 120.0
+"""Seconds of a track's scores in front of a clip: four time constants of the track's earlier level, after which a
+fiftieth is left of what was, and of its statistic nothing."""
 
 LARGEST: Final = 64 * 2**20  # bytes of one clip in memory
 _EVERY: Final = 1.0  # seconds from one taking of packets to the next

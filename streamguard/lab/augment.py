@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from streamguard.errors import InputUnreadable
-from streamguard.frames import F32, U8, Box, Matrix
+from streamguard.frames import F32, U8, Box, Matrix, Picture
 from streamguard.pixels import crop, picture_of, picture_of_rgb, rgb_of
 
 SMALLEST_FACE: Final = 72.0  # pixels of the longer side of the box, after the chain's first resizing
@@ -101,27 +101,36 @@ def jpeg(rgb: U8, quality: int) -> U8:
 
 def h264(frames: list[U8], crf: int, preset: str = "veryfast") -> U8:
     """The last of ``frames`` (equal even sizes, uint8 RGB) after x264: predicted from those before it."""
+    return rgb_of(filmed(frames, crf, preset=preset)[-1])
+
+
+def filmed(frames: list[U8], crf: int, *, preset: str = "veryfast", rate: int = 25) -> list[Picture]:
+    """All of ``frames`` (equal even sizes, uint8 RGB) after x264 at ``rate`` a second.
+
+    Raises:
+        InputUnreadable: the encoder lost frames.
+    """
     height, width = frames[0].shape[:2]
     encoder = av.CodecContext.create("libx264", "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-    encoder.time_base = Fraction(1, 25)
+    encoder.time_base = Fraction(1, rate)
     encoder.options = {"crf": str(crf), "preset": preset, "bf": "0", "threads": "1", "rc-lookahead": "0"}
     decoder = av.CodecContext.create("h264", "r")
     decoder.thread_count = 1
-    decoded: list[av.VideoFrame] = []
+    decoded: list[Picture] = []
     for number, rgb in enumerate(frames):
         picture = picture_of_rgb(rgb)
         planes = np.concatenate([plane.ravel() for plane in (picture.y, picture.u, picture.v)])
         frame = av.VideoFrame.from_ndarray(planes.reshape(height * 3 // 2, width), format="yuv420p")
         frame.pts = number
         for packet in encoder.encode(frame):
-            decoded += decoder.decode(packet)
+            decoded += map(picture_of, decoder.decode(packet))
     for packet in encoder.encode(None):
-        decoded += decoder.decode(packet)
-    decoded += decoder.decode(None)
-    if not decoded:
-        raise InputUnreadable(f"x264 gave no picture for {len(frames)} frames of {width}x{height} at crf {crf}.")
-    return rgb_of(picture_of(decoded[-1]))
+        decoded += map(picture_of, decoder.decode(packet))
+    decoded += map(picture_of, decoder.decode(None))
+    if len(decoded) != len(frames):
+        raise InputUnreadable(f"x264 gave {len(decoded)} pictures for {len(frames)} of {width}x{height} at crf {crf}.")
+    return decoded
 
 
 def _scaled(rgb: U8, box: Box, factor: float, rng: np.random.Generator) -> tuple[U8, Box]:

@@ -1,20 +1,28 @@
-"""Raw logits to calibrated ones, and thresholds of the statistic, on the calibration part alone.
+"""Raw logits to calibrated ones, and operating points of the statistic, on the calibration part alone.
 
-The rule, fixed before any clip and the made stream were scored: the threshold of an operating point is the larger of
+Split conformal prediction (Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005; Papadopoulos
+et al., ECML 2002): the unit is one minute of one person, its number the highest value that the statistic reaches in
+it. Of ``n`` such minutes in ascending order, the ``ceil((n + 1) (1 - alpha))``-th is passed by a fresh exchangeable
+minute with probability ``alpha`` at most, whatever the scores are distributed like. Level and rise
+(:class:`~streamguard.decision.statistics.Rise`) share ``alpha`` equally. Each minute is scored at an ordinary and at
+nearly the lowest rate that serving allows; the higher value counts. A point whose rank lies beyond ``n`` is not made.
 
-- the highest value that the statistic reached on a real talking face of the calibration people, plus a margin, and
-- the quantile of the calibrated logits of the calibration part's real faces, as they are and degraded
-  (each still counts as if its score stood still: then the statistic ends up at that score),
+The minutes are simulated (:mod:`streamguard.lab.minutes`): people in them do not speak or turn. So the rule, fixed
+before any clip and the made stream were scored, adds two floors that only raise a threshold:
 
-but at most :data:`HIGHEST`, beyond which clipped scores hardly carry the statistic. These are observations on a few
-hundred faces and a handful of people. No guarantee follows from them, and the promise says so.
+- the highest value on a real talking face of the calibration people, plus a margin, for level and rise;
+- for the level, the quantile of the calibrated logits of the calibration part's real faces, as they are and degraded
+  (each counts as if its score stood still),
+
+up to :data:`HIGHEST`, beyond which clipped scores hardly carry the statistic. No guarantee for real streams follows.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +33,31 @@ from streamguard.lab.scoring import SHORTEST, Faces, Scorer, Track, peak
 from streamguard.lab.statistics import platt
 
 HIGHEST: Final = 3.5
-# name -> (quantile of single real faces, margin over the highest real track)
-POINTS: Final = {"default": (0.98, 0.5), "strict": (0.995, 1.0), "sensitive": (0.95, 0.0)}
+LEAST_RISE: Final = 0.25  # a net that says the same of everything has no rise to speak of
+SLOWER: Final = 2  # every second score of a simulated minute: the lowest rate that serving allows, nearly
+
+
+class Rule(NamedTuple):
+    """``alpha``: share of fresh simulated minutes that may be flagged; ``quantile`` of single real faces; ``margin``
+    over the highest real track (half of it for the rise)."""
+
+    alpha: float
+    quantile: float
+    margin: float
+
+
+POINTS: Final = {
+    "default": Rule(0.01, 0.98, 0.5),
+    "strict": Rule(0.001, 0.995, 1.0),
+    "sensitive": Rule(0.05, 0.95, 0.0),
+}
+
+
+class Maxima(NamedTuple):
+    """The highest level and the highest rise of each minute or track, (N,) each."""
+
+    level: npt.NDArray[np.float64]
+    rise: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,43 +73,81 @@ class Calibration:
         return np.asarray(raw, np.float64) / self.temperature + self.bias
 
 
-def calibrate(scorer: Scorer, faces: Faces, tracks: Sequence[Track]) -> Calibration:
-    """Fit temperature and bias on ``faces``, thresholds on its real ones and on ``tracks`` (real people).
+def calibrate(scorer: Scorer, faces: Faces, tracks: Sequence[Track], filmed: Sequence[tuple[F32, F32]]) -> Calibration:
+    """Fit temperature and bias on ``faces``; operating points on its real ones, on ``tracks`` and on ``filmed``.
+
+    ``tracks`` are of real talking people, ``filmed`` the times and raw logits of simulated minutes.
 
     Raises:
-        UsageError: no track is long enough, or the net tells nothing apart.
+        UsageError: no track is long enough, there are too few minutes, or the net tells nothing apart.
     """
     raw = scorer(faces.pictures)
     temperature, bias = platt(raw, faces.label)
     scale = Calibration(temperature, bias, {})
     real = scale.calibrated(raw[faces.label == 0])
-    peaks = peaks_of(scorer, scale, tracks)
-    if not peaks.size:
+    talking = peaks_of(scorer, scale, tracks)
+    if not talking.level.size:
         raise UsageError(f"no real track of the calibration part lasts {SHORTEST} s: no threshold can be set.")
-    return Calibration(temperature, bias, operating_points(real, peaks))
+    return Calibration(temperature, bias, operating_points(real, talking, minutes_of(scale, filmed)))
 
 
-def peaks_of(scorer: Scorer, scale: Calibration, tracks: Sequence[Track]) -> npt.NDArray[np.float64]:
-    """The highest statistic of each track of :data:`~streamguard.lab.scoring.SHORTEST` seconds and more."""
+def peaks_of(scorer: Scorer, scale: Calibration, tracks: Sequence[Track]) -> Maxima:
+    """The maxima of each track of :data:`~streamguard.lab.scoring.SHORTEST` seconds and more."""
     long = [track for track in tracks if float(track.pts[-1] - track.pts[0]) >= SHORTEST]
-    return np.array([peak(track.pts, _scored(scorer, scale, track)) for track in long])
+    return _maxima([peak(track.pts, scale.calibrated(scorer(track.pictures))) for track in long])
 
 
-def _scored(scorer: Scorer, scale: Calibration, track: Track) -> F32:
-    return scale.calibrated(scorer(track.pictures)).astype(np.float32)
+def minutes_of(scale: Calibration, filmed: Sequence[tuple[F32, F32]]) -> Maxima:
+    """The maxima of each simulated minute; of its two rates of scores the higher one."""
+    found = []
+    for pts, raw in filmed:
+        logits = scale.calibrated(raw)
+        rates = [peak(pts[::every], logits[::every]) for every in (1, SLOWER)]
+        found.append((max(level for level, _ in rates), max(rise for _, rise in rates)))
+    return _maxima(found)
 
 
-def operating_points(real: npt.NDArray[np.float64], peaks: npt.NDArray[np.float64]) -> dict[str, dict[str, Any]]:
-    """Name -> threshold (logit) and promise, by the rule above."""
+def _maxima(found: Sequence[tuple[float, float]]) -> Maxima:
+    level, rise = np.array(found, np.float64).reshape(-1, 2).T
+    return Maxima(level, rise)
+
+
+def conformal(values: npt.NDArray[np.float64], alpha: float) -> float | None:
+    """The ``ceil((n + 1) (1 - alpha))``-th smallest value; None if ``n`` is too small for this ``alpha``.
+
+    >>> conformal(np.arange(1.0, 100.0), 0.01), conformal(np.arange(1.0, 99.0), 0.01)
+    (99.0, None)
+    """
+    rank = math.ceil(round((values.size + 1) * (1 - alpha), 9))
+    return None if rank > values.size else float(np.sort(values)[rank - 1])
+
+
+def operating_points(real: npt.NDArray[np.float64], talking: Maxima, minutes: Maxima) -> dict[str, dict[str, Any]]:
+    """Name -> threshold and rise (logits) and promise, by the rule above; a point without enough minutes is left out.
+
+    Raises:
+        UsageError: not even ``default`` has enough minutes.
+    """
     points: dict[str, dict[str, Any]] = {}
-    for name, (quantile, margin) in POINTS.items():
-        wanted = max(float(peaks.max()) + margin, float(np.quantile(np.clip(real, -4, 4), quantile)))
-        threshold = round(min(HIGHEST, wanted), 3)
-        faces, tracks = int((real >= threshold).sum()), int((peaks >= threshold).sum())
-        promise = (
-            f"Observed, not guaranteed: {faces} of {real.size} single real faces (as supplied and degraded) and "
-            f"{tracks} of {peaks.size} real talking tracks of the calibration part reach it. "
-            "Few people; real streams differ."
+    count = minutes.level.size
+    for name, rule in POINTS.items():
+        level, rise = conformal(minutes.level, rule.alpha / 2), conformal(minutes.rise, rule.alpha / 2)
+        if level is None or rise is None:
+            continue
+        faces = float(np.quantile(np.clip(real, -4, 4), rule.quantile))
+        floor = min(HIGHEST, max(faces, float(talking.level.max()) + rule.margin))
+        threshold = round(max(level, floor), 3)
+        risen = round(max(LEAST_RISE, rise, float(talking.rise.max()) + rule.margin / 2), 3)
+        flagged, made = (
+            int(((found.level >= threshold) | (found.rise >= risen)).sum()) for found in (talking, minutes)
         )
-        points[name] = {"threshold": threshold, "promise": promise}
+        promise = (
+            f"At most {rule.alpha:.1%} of fresh simulated minutes of real faces are flagged, if they are like those it "
+            f"was set on (split conformal; {made} of {count} flagged, a person each; stills before a moving camera). "
+            f"Of {talking.level.size} real talking tracks of the calibration part {flagged} are flagged. Few people; "
+            "real streams differ, and nothing is guaranteed for them."
+        )
+        points[name] = {"threshold": threshold, "rise": risen, "promise": promise}
+    if "default" not in points:
+        raise UsageError(f"{count} simulated minutes are too few for the operating point 'default'. 199 will do.")
     return points

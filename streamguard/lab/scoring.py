@@ -6,6 +6,7 @@ come of real faces that training never saw. Tracks are the faces of talking peop
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from streamguard.decision.statistics import Ewma
+from streamguard.decision.statistics import Ewma, Rise
 from streamguard.errors import PictureSize
 from streamguard.frames import F32, U8
 from streamguard.lab.augment import Chain, Crop, plain
@@ -108,12 +109,18 @@ def _track(store: FaceStore, run: list[int], crop: Crop) -> Track:
     return Track(rows["group"][0].decode(), rows["pts"].astype(np.float32), pictures)
 
 
-def peak(pts: F32, calibrated: npt.NDArray[np.floating]) -> float:
-    """The highest value that the statistic of a track reaches once it has seen a second of it."""
-    statistic = Ewma()
-    found = -np.inf
+def peak(pts: F32, calibrated: npt.NDArray[np.floating]) -> tuple[float, float]:
+    """The highest level and the highest rise of a track's statistic, as serving computes them.
+
+    The level counts once a second of the track was seen; -inf where there never was enough.
+    """
+    level, rise = Ewma(), Rise()
+    highest = highest_rise = -math.inf
     for when, logit in zip(pts, calibrated, strict=True):
-        value = statistic.update(float(when), float(logit))
-        if statistic.coverage >= 1.0:
-            found = max(found, value)
-    return float(found)
+        value = level.update(float(when), float(logit))
+        risen = rise.update(float(when), float(logit), value)
+        if level.coverage >= 1.0:
+            highest = max(highest, value)
+        if risen is not None:
+            highest_rise = max(highest_rise, risen)
+    return highest, highest_rise

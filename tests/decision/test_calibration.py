@@ -72,6 +72,19 @@ def test_a_variant_that_was_measured_on_its_own():
     assert operating_point(MANIFEST, "default", "bf16").threshold == 1.25
 
 
+def test_an_operating_point_with_a_rise():
+    def manifest(rise):
+        return {"name": "odd", "operating_points": {"default": {"threshold": 1.0, "rise": rise, "promise": "few"}}}
+
+    assert operating_point(manifest(0.9), "default").rise == 0.9
+    assert operating_point(manifest(None), "default").rise is None
+    for rise in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(EngineForeign, match=r"'default' of engine 'odd' has rise"):
+            operating_point(manifest(rise), "default")
+    with pytest.raises(EngineForeign, match="Expected a threshold and a promise"):
+        operating_point(manifest("much"), "default")
+
+
 def test_an_unknown_operating_point_names_the_known():
     with pytest.raises(ConfigError, match=r"'deepfake-base' has no operating point 'lax'. It has: 'strict', 'default'"):
         operating_point(MANIFEST, "lax")

@@ -13,8 +13,8 @@ from streamguard.decision.segments import DecisionSettings, TrackJudge
 from streamguard.frames import Score, State
 
 
-def judge(threshold=1.0, track=1, session=1, stream="cam", **options):
-    point = OperatingPoint("default", threshold, "at most 1 % of real minutes")
+def judge(threshold=1.0, track=1, session=1, stream="cam", rise=None, **options):
+    point = OperatingPoint("default", threshold, "at most 1 % of real minutes", rise)
     return TrackJudge(DecisionSettings(**options), point, stream, session, track)
 
 
@@ -474,3 +474,45 @@ def test_skipping_in_between_makes_no_segment_longer(calls):
                 found += closed(mixed.observe(Score(1, pts, logit)))
     found += closed(mixed.end(pts, "face gone"))
     assert found == without
+
+
+# A rise over the track's own earlier level
+
+
+def doubtful(*passages):
+    """-0.8 within the passages, -3 outside: nowhere near a threshold of 1."""
+    return lambda pts: -0.8 if any(start <= pts < end for start, end in passages) else -3.0
+
+
+def test_a_passage_that_stands_out_from_its_own_track_is_flagged():
+    found = judge(rise=1.2)
+    changes = feed(found, doubtful((20, 28)), 0, 45)
+    (segment,) = closed(changes)
+    assert 18.5 < segment.started < 21
+    assert 27 < segment.ended < 31
+    assert segment.peak >= 1.0  # on the threshold's scale
+    assert found.state is State.CLEAR
+    assert found.statistic == pytest.approx(-3.0, abs=0.1)
+
+
+def test_without_a_rise_in_the_operating_point_only_the_level_counts():
+    assert closed(feed(judge(), doubtful((20, 28)), 0, 45)) == []
+
+
+def test_half_a_rise_leaves_the_statistic_as_it_is():
+    with_rise, without = judge(rise=5.0), judge()
+    for found in (with_rise, without):
+        feed(found, doubtful((20, 28)), 0, 27)
+    assert with_rise.statistic == without.statistic
+
+
+def test_a_track_that_always_was_like_this_does_not_rise():
+    found = judge(rise=1.2)
+    assert kinds(feed(found, lambda _: -0.8, 0, 90)) == ["state"]
+
+
+def test_a_gap_takes_the_earlier_level_with_it():
+    found = judge(rise=1.2)
+    feed(found, real, 0, 20)
+    assert closed(feed(found, lambda _: -0.8, 30, 60)) == []
+    assert found.state is State.CLEAR

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamguard.decision.statistics import Ewma
+from streamguard.decision.statistics import Ewma, Rise
 
 
 def fed(logits, hz=5.0, **options):
@@ -141,3 +141,58 @@ def test_it_stays_within_what_it_has_seen(scores):
         seen.append(min(max(logit, -4), 4))
         assert min(seen) - 1e-6 <= statistic.update(pts, logit) <= max(seen) + 1e-6
         assert 0 <= statistic.coverage <= pts
+
+
+def risen(pairs, **options):
+    rise, level = Rise(**options), Ewma()
+    return [rise.update(pts, logit, level.update(pts, logit)) for pts, logit in pairs]
+
+
+def test_a_rise_needs_an_earlier_level():
+    told = risen([(t / 5, -1.0) for t in range(40)])
+    known = [told[i] is not None for i in range(40)]
+    assert known == [False] * 25 + [True] * 15  # 3 s of level, older than 2 s
+
+
+def test_a_steady_track_does_not_rise_whatever_its_level():
+    for logit in (-4.0, 0.0, 3.0):
+        told = [r for r in risen([(t / 5, logit) for t in range(200)]) if r is not None]
+        assert max(map(abs, told[25:])) < 0.1
+
+
+def test_a_rise_is_the_same_at_every_rate():
+    def evidence(t):
+        return -2.0 if t < 12 else 0.5
+
+    at = {hz: dict(zip(times, risen([(t, evidence(t)) for t in times]), strict=True))
+          for hz in (2, 5, 25) for times in [[i / hz for i in range(20 * hz)]]}  # fmt: skip
+    for second in (10.0, 14.0, 16.0, 19.0):
+        found = [at[hz][second] for hz in at]
+        assert max(found) - min(found) < 0.25
+        assert (min(found) > 1.2) == (second > 12)
+
+
+def test_a_change_that_stays_becomes_the_tracks_own():
+    told = risen([(t / 5, -2.0 if t < 60 else 1.0) for t in range(60 + 5 * 120)])
+    assert max(told[60:120]) > 2
+    assert told[-1] < 0.3
+
+
+def test_a_gap_ends_all_memory():
+    told = risen([(t / 5, -2.0) for t in range(50)] + [(20 + t / 5, 2.0) for t in range(25)])
+    assert told[49] is not None
+    assert told[50:] == [None] * 25
+
+
+def test_a_second_score_at_one_time_replaces_the_first():
+    once, twice = Rise(), Rise()
+    for t in range(60):
+        once.update(t / 5, -1.0, 0.0)
+        for logit in (3.0, -1.0):
+            twice.update(t / 5, logit, 0.0)
+    assert twice.earlier == pytest.approx(once.earlier)
+
+
+def test_scores_that_come_too_fast_to_wait_are_taken_in_early():
+    told = risen([(t / 1000, -1.0) for t in range(8000)])
+    assert told[-1] == pytest.approx(0.0, abs=0.05)

@@ -130,6 +130,13 @@ def test_a_broken_off_store_goes_on(folder, tmp_path):
     assert build_store(folder, path, sources=("dfdc", "stylegan")).rows("dfdc").size == 3  # asks for no weights
 
 
+def test_a_complete_store_is_shared(folder, tmp_path):
+    path = tmp_path / "faces.h5"
+    build_store(folder, path, sources=("dfdc",), finder=middle)
+    with h5py.File(path, "r"):  # as a run that reads it holds it
+        assert build_store(folder, path, sources=("dfdc",)).rows("dfdc").size == 3
+
+
 def test_what_is_missing_is_named(folder, tmp_path):
     with pytest.raises(InputMissing, match=r"nowhere\.h5"):
         FaceStore(tmp_path / "nowhere.h5")

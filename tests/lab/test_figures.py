@@ -11,9 +11,10 @@ pytest.importorskip("h5py")
 pytest.importorskip("torch")
 
 from streamguard.errors import UsageError
+from streamguard.lab import calibrate as calibrate_module
 from streamguard.lab.augment import Crop
 from streamguard.lab.batches import Mixture
-from streamguard.lab.calibrate import HIGHEST, calibrate, operating_points
+from streamguard.lab.calibrate import HIGHEST, Maxima, Rule, calibrate, operating_points
 from streamguard.lab.card import card
 from streamguard.lab.probe import probe, quality_features
 from streamguard.lab.scoring import Track, faces_of, peak, tracks_of
@@ -94,31 +95,55 @@ def test_tracks_end_with_the_video(made_store):
 
 def test_the_peak_follows_the_statistic():
     times = np.arange(40, dtype=np.float32) / 5
-    assert peak(times, np.full(40, 3.0)) == pytest.approx(2.9, abs=0.1)
-    assert peak(times, np.full(40, -3.0)) < 0
-    assert peak(times[:3], np.full(3, 9.0)) == -np.inf  # less than a second says nothing
+    level, rise = peak(times, np.full(40, 3.0))
+    assert level == pytest.approx(2.9, abs=0.1)
+    assert rise < 0.1
+    assert peak(times, np.full(40, -3.0))[0] < 0
+    assert peak(times, np.where(times < 5, -3.0, 0.0))[1] > 1.5  # the level stays low, but it is no longer the track's
+    assert peak(times[:3], np.full(3, 9.0)) == (-np.inf, -np.inf)  # less than a second says nothing
+
+
+def maxima(level, rise):
+    return Maxima(np.array(level, np.float64), np.array(rise, np.float64))
 
 
 def test_thresholds_lie_above_what_real_faces_reached():
-    real, peaks = np.linspace(-4, 1, 1000), np.array([-1.0, 0.3])
-    points = operating_points(real, peaks)
+    real, talking = np.linspace(-4, 1, 1000), maxima([-1.0, 0.3], [0.1, 0.4])
+    quiet = maxima(np.linspace(-3, 0, 2000), np.linspace(0, 0.2, 2000))
+    points = operating_points(real, talking, quiet)
     assert points["sensitive"]["threshold"] <= points["default"]["threshold"] <= points["strict"]["threshold"]
     assert points["default"]["threshold"] >= 0.8
-    assert "not guaranteed" in points["default"]["promise"]
-    assert operating_points(real, np.array([3.9]))["default"]["threshold"] == HIGHEST
+    assert points["default"]["rise"] == pytest.approx(0.65)
+    assert "nothing is guaranteed" in points["default"]["promise"]
+    assert operating_points(real, maxima([3.9], [0.0]), quiet)["default"]["threshold"] == HIGHEST
 
 
-def test_calibration_needs_a_track(made_store):
+def test_minutes_set_the_thresholds_where_they_reach_higher():
+    real, talking = np.linspace(-4, -3, 100), maxima([-3.0], [0.0])
+    loud = maxima(np.arange(1, 200) / 50, np.arange(1, 200) / 100)
+    points = operating_points(real, talking, loud)
+    assert points["default"]["threshold"] == 199 / 50  # the 199th of 199: half of 1 % for each of two statistics
+    assert points["default"]["rise"] == 1.99
+    assert points["sensitive"]["rise"] == 1.95
+    assert "strict" not in points  # 0.1 % needs ten times as many
+    with pytest.raises(UsageError, match="198 simulated minutes are too few"):
+        operating_points(real, talking, maxima(loud.level[:198], loud.rise[:198]))
+
+
+def test_calibration_needs_a_track(made_store, monkeypatch):
+    monkeypatch.setattr(calibrate_module, "POINTS", {"default": Rule(0.9, 0.98, 0.5)})
     faces = faces_of(made_store, "calibration", Crop(32), each=4)
     short = Track("a", np.array([0.0, 0.2], np.float32), faces.pictures[:2])
     scorer = lambda pictures: brightness(pictures) * 0 + np.resize([0.0, 1.0, -0.5], len(pictures))  # noqa: E731
     labels = np.resize([0, 1, 0], len(faces.label)).astype(np.uint8)
     object.__setattr__(faces, "label", labels)
+    times = np.arange(40, dtype=np.float32) / 5
+    filmed = [(times, np.full(40, raw, np.float32)) for raw in (-1.0, 0.0)]
     with pytest.raises(UsageError, match=r"no real track of the calibration part lasts 2\.0 s"):
-        calibrate(scorer, faces, [short])
-    found = calibrate(scorer, faces, tracks_of(made_store, "calibration", Crop(32)))
+        calibrate(scorer, faces, [short], filmed)
+    found = calibrate(scorer, faces, tracks_of(made_store, "calibration", Crop(32)), filmed)
     assert found.temperature > 0
-    assert set(found.points) == {"default", "strict", "sensitive"}
+    assert set(found.points) == {"default"}
 
 
 def test_the_probe_sees_quality_and_only_that(made_store):
@@ -132,11 +157,11 @@ def test_the_probe_sees_quality_and_only_that(made_store):
 @pytest.fixture
 def metrics():
     figure = {"value": 0.9, "low": 0.85, "high": 0.94}
-    point = {"threshold": 1.0, "promise": "Observed, not guaranteed."}
+    point = {"threshold": 1.0, "rise": 0.9, "promise": "Observed, not guaranteed."}
     row = {"people": "measure", "variant": "fp32", "tracks": 9, "scores": 99, "above_zero": 0.1, "above_default": 0.0}
-    words = ("version", "date", "pretrained", "machine", "command", "resampler", "cores")
+    words = ("version", "date", "pretrained", "machine", "command", "resampler", "cores", "stages")
     numbers = ("parameters", "steps", "minutes", "batch", "size", "margin", "bins", "people", "people_fit", "ms_fp32")
-    more = ("people_calibration", "people_measure", "probe_supplied", "probe_pairs", "ms_int8", "ece_fp32", "ece_int8")
+    more = ("people_calibration", "people_measure", "probe_supplied", "probe_pairs", "ms_int8", "ece_fp32")
     return {
         **dict.fromkeys(words, "word"), **dict.fromkeys((*numbers, *more), 1.5), "int8_loss": 0.001, "int8_ships": True,
         "data": [{"source": "dfdc", "used": "both", "faces": 9}], "tracks": [{**row, "flagged": 0}],

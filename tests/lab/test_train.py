@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,15 +17,20 @@ import onnx
 import torch
 from onnx import numpy_helper
 
+from streamguard.decision.calibration import operating_point
 from streamguard.errors import InputMissing, UsageError
 from streamguard.inference.engines import load_engine
+from streamguard.lab import calibrate
 from streamguard.lab import export as files
+from streamguard.lab.calibrate import Rule
 from streamguard.lab.engine import EngineConfig, write_engine
 from streamguard.lab.model import Ema, build, logits, normalised
-from streamguard.lab.train import TrainConfig, load_state, rate_at, run, trained
+from streamguard.lab.train import EARLY, TrainConfig, lineage, load_state, rate_at, run, trained
 
 # torch's tracing exporter and the quantiser announce deprecations of their own: not ours to fix.
 pytestmark = [pytest.mark.lab, pytest.mark.filterwarnings("ignore")]
+MADE = EngineConfig(each=4, minutes=4, created="2026-01-01", machine="a test")
+FEW = {"default": Rule(0.9, 0.98, 0.5), "strict": Rule(0.8, 0.995, 1.0)}  # what four minutes can tell
 TINY = TrainConfig(size=32, batch=8, steps=4, warm_up=2, pretrained=False)
 
 
@@ -58,6 +64,23 @@ def test_a_resumed_run_equals_an_unbroken_one(made_store, straight, tmp_path, mo
     assert resumed["step"] == 4
     for name, tensor in whole["ema"].items():
         torch.testing.assert_close(resumed["ema"][name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_run_goes_on_from_another_ones_net(made_store, straight, tmp_path):
+    run(made_store, tmp_path / "second", replace(TINY, start=str(straight), steps=2))
+    before, after = load_state(straight)["ema"], load_state(tmp_path / "second")["net"]
+    still = [name for name in before if name.startswith(EARLY) or "running" in name]
+    assert len(still) > 100
+    for name in still:
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=0, msg=name)
+    assert not torch.equal(after["conv_head.weight"], before["conv_head.weight"])
+
+
+def test_the_lineage_counts_every_run(made_store, straight, tmp_path):
+    run(made_store, tmp_path / "second", replace(TINY, start=str(straight), steps=2, rate=1e-4))
+    assert [(stage.steps, stage.rate) for stage in lineage(tmp_path / "second")] == [(4, TINY.rate), (2, 1e-4)]
+    with pytest.raises(InputMissing, match="nowhere"):
+        run(made_store, tmp_path / "third", replace(TINY, start=str(tmp_path / "nowhere"), steps=2))
 
 
 def test_a_run_folder_is_not_overwritten(made_store, straight, tmp_path):
@@ -117,11 +140,12 @@ def engine(made_store, straight, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lab_engine, "LARGEST_LOSS", 1.0)
         patch.setattr(lab_engine, "QUANTISED_ON", 1)
+        patch.setattr(calibrate, "POINTS", FEW)
         patch.setattr(lab_engine, "_probed", lambda *_: {"probe_supplied": 0.5, "probe_pairs": 0.5})
         patch.setattr("streamguard.lab.statistics.RESAMPLES", 20)
         patch.setattr("streamguard.lab.calibrate.platt", lambda *_: (1.0, 0.0))  # four steps have learnt nothing
         out = tmp_path_factory.mktemp("engines") / "deepfake-base"
-        write_engine(made_store, straight, out, EngineConfig(each=4, created="2026-01-01", machine="a test"))
+        write_engine(made_store, straight, out, MADE)
     return out
 
 
@@ -144,7 +168,9 @@ def test_the_runtime_takes_the_engine(engine):
     loaded = load_engine(engine)
     assert set(loaded.variants) == {"fp32", "int8"}
     assert loaded.model("fp32")
-    assert loaded.manifest["operating_points"]["default"]["promise"].startswith("Observed, not guaranteed")
+    for points in (loaded.manifest["operating_points"], loaded.manifest["variants"]["int8"]["operating_points"]):
+        assert operating_point({"operating_points": points}, "default").rise > 0
+        assert "nothing is guaranteed" in points["default"]["promise"]
     assert (engine / "LICENSE").read_text().startswith("deepfake-base: licence")
     assert "# deepfake-base 0.1.0" in (engine / "CARD.md").read_text()
 
@@ -167,11 +193,13 @@ def test_int8_that_loses_too_much_does_not_ship(made_store, straight, tmp_path, 
 
     for name, value in (("LARGEST_LOSS", -9.0), ("QUANTISED_ON", 1)):
         monkeypatch.setattr(lab_engine, name, value)
+    monkeypatch.setattr(calibrate, "POINTS", FEW)
     monkeypatch.setattr(lab_engine, "_probed", lambda *_: {"probe_supplied": 0.5, "probe_pairs": 0.5})
     monkeypatch.setattr("streamguard.lab.calibrate.platt", lambda *_: (1.0, 0.0))
-    write_engine(made_store, straight, tmp_path / "e", EngineConfig(each=4, created="2026-01-01", machine="a test"))
+    write_engine(made_store, straight, tmp_path / "e", MADE)
     assert not (tmp_path / "e/model.int8.onnx").exists()
     assert set(json.loads((tmp_path / "e/manifest.json").read_text())["variants"]) == {"fp32"}
+    assert "does not ship" in (tmp_path / "e/CARD.md").read_text()
 
 
 def test_quantising_needs_pictures(tmp_path):
