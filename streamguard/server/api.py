@@ -165,7 +165,7 @@ class Api:
 
     async def _list_evidence(self, request: web.Request) -> web.Response:
         name = request.match_info["segment"]
-        found = await asyncio.to_thread(self._folder().files, name, self._stream_of(name))
+        found = await asyncio.to_thread(self._folder().files, name)
         if found is None:
             raise Problem(404, "no-evidence", f"there is no evidence of a segment '{name}'")
         href = f"{ROOT}/segments/{name}/evidence"
@@ -174,7 +174,7 @@ class Api:
 
     async def _show_evidence(self, request: web.Request) -> web.StreamResponse:
         name, wanted = request.match_info["segment"], request.match_info["file"]
-        file = await asyncio.to_thread(self._folder().file, name, wanted, self._stream_of(name))
+        file = await asyncio.to_thread(self._folder().file, name, wanted)
         if file is None:
             raise Problem(404, "no-evidence", f"segment '{name}' has no evidence '{wanted}'")
         headers = {
@@ -189,10 +189,6 @@ class Api:
                 404, "no-evidence", "no evidence is kept here; the configuration's evidence says where it would be"
             )
         return self._evidence
-
-    def _stream_of(self, segment: str) -> str | None:
-        entry = self.segments.get(segment)
-        return None if entry is None else str(entry["stream"])
 
     # Labels.
 

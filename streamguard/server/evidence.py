@@ -39,25 +39,25 @@ class EvidenceFolder:
     def __init__(self, folder: Path | str) -> None:
         self._folder = Path(folder)
 
-    def files(self, segment: str, stream: str | None = None) -> Sequence[EvidenceFile] | None:
-        """The files of a segment by name; None if it has no folder. ``stream``: where it lies, if that is known."""
-        folder = self._of(segment, stream)
+    def files(self, segment: str) -> Sequence[EvidenceFile] | None:
+        """The files of a segment by name; None if it has no folder."""
+        folder = self._of(segment)
         if folder is None:
             return None
         found = (self._file(folder, name) for name in sorted(_names(folder))[:_MOST])
         return [file for file in found if file is not None]
 
-    def file(self, segment: str, name: str, stream: str | None = None) -> EvidenceFile | None:
+    def file(self, segment: str, name: str) -> EvidenceFile | None:
         """One file of a segment, or None."""
-        folder = self._of(segment, stream)
+        folder = self._of(segment)
         return None if folder is None else self._file(folder, name)
 
-    def _of(self, segment: str, stream: str | None) -> Path | None:
+    def _of(self, segment: str) -> Path | None:
         if not _NAME.fullmatch(segment):
             return None
-        for name in _names(self._folder) if stream is None else [stream]:
-            folder = self._folder / name / segment
-            if _NAME.fullmatch(name) and _is(folder.parent, stat.S_ISDIR) and _is(folder, stat.S_ISDIR):
+        for stream in _names(self._folder):
+            folder = self._folder / stream / segment
+            if _is(folder.parent, stat.S_ISDIR) and _is(folder, stat.S_ISDIR):
                 return folder
         return None
 

@@ -1,0 +1,56 @@
+"""Buckets, step by step."""
+
+import pytest
+
+from streamguard.server.limits import Buckets, client_of
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_burst_then_a_rate():
+    clock = Clock()
+    buckets = Buckets(rate=2.0, burst=3, clock=clock)
+    assert [buckets.take("a") for _ in range(5)] == [0.0, 0.0, 0.0, 0.5, 0.5]
+    clock.now += 0.5
+    assert [buckets.take("a"), buckets.take("a")] == [0.0, 0.5]
+    clock.now += 1000.0
+    assert [buckets.take("a") for _ in range(4)] == [0.0, 0.0, 0.0, 0.5], "no more than a burst is saved up"
+
+
+def test_clients_do_not_share():
+    buckets = Buckets(rate=1.0, burst=1, clock=Clock())
+    assert [buckets.take("a"), buckets.take("b"), buckets.take("a")] == [0.0, 0.0, 1.0]
+
+
+def test_waiting_takes_nothing():
+    buckets = Buckets(rate=1.0, burst=1, clock=Clock())
+    assert [buckets.wait("a"), buckets.wait("a"), buckets.take("a"), buckets.wait("a")] == [0.0, 0.0, 0.0, 1.0]
+
+
+def test_clients_are_forgotten_before_they_are_too_many():
+    buckets = Buckets(rate=0.001, burst=1, clock=Clock())
+    for number in range(5000):
+        buckets.take(str(number))
+    assert buckets.take("4999") > 0
+    assert buckets.take("0") == 0.0
+    assert len(buckets._left) <= 4096
+
+
+@pytest.mark.parametrize(
+    ("peer", "client"),
+    [
+        (("192.0.2.7", 9), "192.0.2.7"),
+        (("::ffff:192.0.2.7", 9, 0, 0), "192.0.2.7"),
+        (("2001:db8:1:2:a::", 9, 0, 0), "2001:db8:1:2::"),
+        (("2001:db8:1:2:b::1", 9, 0, 0), "2001:db8:1:2::"),
+        (("fe80::1%eth0", 9, 0, 2), "fe80::"),
+        (None, ""),
+    ],
+)
+def test_whom_an_address_stands_for(peer, client):
+    assert client_of(peer) == client
