@@ -62,7 +62,7 @@ class RtspServer:
 
     ``clip``: access units of :func:`write_clip`, repeated in real time. Or ``raw`` (:func:`write_raw`) with
     ``size`` (width, height): encoded live, each picture stamped with the milliseconds of the day's clock modulo 2^24.
-    ``loss``: share of RTP packets that the server drops, 0 to 1.
+    ``audio``: with sound, G.711 as many cameras have it. ``loss``: share of RTP packets that the server drops, 0 to 1.
     """
 
     clip: Path | None = None
@@ -72,6 +72,7 @@ class RtspServer:
     user: str | None = None
     password: str | None = None
     loss: float = 0.0
+    audio: bool = False
     port: int = field(default_factory=free_port)
     _process: subprocess.Popen[str] | None = None
 
@@ -88,6 +89,8 @@ class RtspServer:
             command.append(f"--clip={self.clip}")
         if self.raw:
             command += [f"--raw={self.raw}", f"--width={self.size[0]}", f"--height={self.size[1]}"]
+        if self.audio:
+            command.append("--audio")
         if self.user:
             command += [f"--user={self.user}", f"--password={self.password}"]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -65,7 +65,7 @@ def verify(
     if path.is_dir():
         manifest = read_manifest(path)
         console.output(stderr=as_json).print(f"{path}: {len(manifest['files'])} files are what the manifest states.")
-        files = [path / name for name in ("clip.mp4", "still.jpg") if name in manifest["files"]]
+        files = [path / name for name in ("clip.mp4", "clip.mov", "still.jpg") if name in manifest["files"]]
     good = {Standing.TRUSTED} if trust is not None else {Standing.TRUSTED, Standing.UNTRUSTED}
     failed = not files
     for file in files:

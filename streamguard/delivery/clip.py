@@ -1,6 +1,7 @@
 """The clip: compressed packets in a file as they came, nothing encoded again.
 
-MP4 where it takes the codecs, since browsers and C2PA know it; Matroska for the others (MJPEG, VP8, G.711 ...).
+MP4 where it takes the codecs, since browsers and C2PA know it; QuickTime for cameras' MJPEG and G.711, which C2PA knows
+too; Matroska for the rest. Sound that none of them takes is left out, and said to be.
 Timestamps are shifted to begin at zero and otherwise kept; Matroska rounds them to milliseconds. So a picture is not
 looked for by arithmetic: the finished file is read once more, and the n-th packet written is the n-th packet in it.
 """
@@ -11,15 +12,49 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import av
 
 from streamguard.errors import EvidenceError
 from streamguard.media import MediaFormat, MediaPacket
 
-_MP4_VIDEO: Final = frozenset({"h264", "hevc", "av1", "vp9", "mpeg4"})
-_MP4_AUDIO: Final = frozenset({None, "aac", "mp3", "opus", "ac3", "eac3", "flac", "alac"})
+
+class Container(NamedTuple):
+    """What takes which codecs: FFmpeg's name and MIME type; ``video`` None: any."""
+
+    name: str
+    suffix: str
+    form: str
+    video: frozenset[str] | None
+    audio: frozenset[str]
+
+    @property
+    def file(self) -> str:
+        """The clip's name in its folder."""
+        return f"clip{self.suffix}"
+
+    @property
+    def signable(self) -> bool:
+        """Whether content credentials have a place in it."""
+        return self.name != "matroska"
+
+
+_PCM: Final = frozenset({"pcm_alaw", "pcm_mulaw", "pcm_s16le", "pcm_s16be"})
+_COMMON: Final = frozenset({"aac", "mp3", "ac3", "eac3", "alac"})
+CONTAINERS: Final = (
+    Container(
+        "mp4",
+        ".mp4",
+        "video/mp4",
+        frozenset({"h264", "hevc", "av1", "vp9", "mpeg4"}),
+        _COMMON | {"opus", "flac"},
+    ),
+    Container("mov", ".mov", "video/quicktime", frozenset({"h264", "hevc", "mpeg4", "mjpeg"}), _COMMON | _PCM),
+    Container("matroska", ".mkv", "video/matroska", None, _COMMON | {"opus", "flac", "vorbis", "mp2", "pcm_s16le"}),
+)
+"""In the order in which they are tried."""
+
 # Bytes of an MP4's index, which stands in front so that a browser need not seek.
 _INDEXED: Final = 64  # of a packet, at most
 _INDEX: Final = 16384  # of everything else
@@ -29,13 +64,15 @@ _INDEX: Final = 16384  # of everything else
 class Clip:
     """What was written: ``ticks`` maps the source's timestamps to the file's, in units of ``time_base``.
 
-    Pictures that do not decode, those in front of a recovery point, are not in it.
+    Pictures that do not decode, those in front of a recovery point, are not in it. ``left_out``: the codec of a sound
+    that the container does not take.
     """
 
     file: str
     container: str
     video: str
     audio: str | None
+    left_out: str | None
     time_base: Fraction
     ticks: Mapping[int, int]
 
@@ -46,20 +83,16 @@ class Clip:
             "container": self.container,
             "video": self.video,
             "audio": self.audio,
+            "left_out": self.left_out,
             "time_base": [self.time_base.numerator, self.time_base.denominator],
             "frames": len(self.ticks),
         }
 
 
-def container_of(media: MediaFormat) -> str:
-    """FFmpeg's name of the container that takes these codecs."""
-    suits = media.video_codec in _MP4_VIDEO and media.audio_codec in _MP4_AUDIO
-    return "mp4" if suits else "matroska"
-
-
-def clip_name(container: str) -> str:
-    """The file's name in its folder."""
-    return "clip.mp4" if container == "mp4" else "clip.mkv"
+def container_of(media: MediaFormat) -> Container:
+    """The first container that takes picture and sound; if none does, the first for the picture alone."""
+    fit = [one for one in CONTAINERS if one.video is None or media.video_codec in one.video]
+    return next((one for one in fit if media.audio_codec is None or media.audio_codec in one.audio), fit[0])
 
 
 def passage(packets: Sequence[MediaPacket], end: float) -> list[MediaPacket]:
@@ -94,18 +127,22 @@ def write_clip(media: MediaFormat, packets: Sequence[MediaPacket]) -> bytes:
     start = next(packet for packet in packets if packet.video)
     origin = start.pts * start.time_base
     container = container_of(media)
-    options = {"moov_size": str(_INDEX + _INDEXED * len(packets))} if container == "mp4" else {}
+    options = {"moov_size": str(_INDEX + _INDEXED * len(packets))} if container.name != "matroska" else {}
     file = io.BytesIO()
     try:
-        with av.open(file, "w", format=container, options=options) as out:
+        with av.open(file, "w", format=container.name, options=options) as out:
             video = out.add_stream_from_template(media.video, opaque=True)
-            audio = None if media.audio is None else out.add_stream_from_template(media.audio, opaque=True)
+            audio = None
+            if media.audio is not None and media.audio_codec in container.audio:
+                audio = out.add_stream_from_template(media.audio, opaque=True)
             for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
                 target = video if packet.video else audio
                 if target is not None:
                     out.mux_one(_shifted(packet, origin, target))
     except (av.FFmpegError, ValueError) as error:
-        raise EvidenceError(f"{media.video_codec} can't be muxed into {container}: {type(error).__name__}.") from error
+        raise EvidenceError(
+            f"{media.video_codec} can't be muxed into {container.name}: {type(error).__name__}."
+        ) from error
     return file.getvalue()
 
 
@@ -139,7 +176,10 @@ def read_clip(content: bytes, media: MediaFormat, packets: Sequence[MediaPacket]
     pairs = zip(written, found, strict=True)
     ticks = {pts: packet.pts for pts, packet in pairs if packet.pts is not None and packet.pts not in blind}
     container = container_of(media)
-    return Clip(clip_name(container), container, media.video_codec, media.audio_codec, base, ticks)
+    audio, left_out = media.audio_codec, None
+    if audio is not None and audio not in container.audio:
+        audio, left_out = None, audio
+    return Clip(container.file, container.name, media.video_codec, audio, left_out, base, ticks)
 
 
 def _blind(video: av.VideoStream, packets: Sequence[av.Packet[Any]]) -> set[int]:

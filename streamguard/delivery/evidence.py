@@ -285,8 +285,9 @@ class _Writer:
             return None, b"", "without clip"
         try:
             content = write_clip(exhibit.media, exhibit.packets)
-            if container_of(exhibit.media) == "mp4":
-                content = self._signed(exhibit, "video/mp4", content, {})
+            container = container_of(exhibit.media)
+            if container.signable:
+                content = self._signed(exhibit, container.form, content, {})
             return read_clip(content, exhibit.media, exhibit.packets), content, "written"
         except EvidenceError as error:
             log.error("evidence '%s' has no clip: %s", exhibit.name, error)

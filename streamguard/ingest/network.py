@@ -99,7 +99,7 @@ class LiveSource(Keeping):
         self.uri = public(uri)
         self.name = name or _name(uri)
         self._options = options or SourceOptions()
-        self._kind = kind_of("v4l2" if uri.startswith("/") else urlsplit(uri).scheme.lower(), self._options)
+        self._scheme = "v4l2" if uri.startswith("/") else urlsplit(uri).scheme.lower()
 
     def open(self, session: int) -> LiveConnection:
         """Connect. Blocks, at worst for longer than ``open_timeout`` (a name that does not resolve).
@@ -109,18 +109,17 @@ class LiveSource(Keeping):
             SourceLost: no answer, or not that of a media server.
             InputError: an answer without a video that can be worked on.
         """
-        container = self._open(self._kind.options)
-        if self._kind.retry is not None and not _has_size(container):
+        kind = kind_of(self._scheme, self._options)
+        container = self._open(kind.options, kind.format)
+        if kind.retry is not None and not _has_size(container):
             container.close()
-            container = self._open(self._kind.retry)
-        return LiveConnection(container, self, session, self._options, bursts=self._kind.bursts)
+            container = self._open(kind.retry, kind.format)
+        return LiveConnection(container, self, session, self._options, bursts=kind.bursts)
 
-    def _open(self, options: Mapping[str, str]) -> av.container.InputContainer:
+    def _open(self, options: Mapping[str, str], form: str | None) -> av.container.InputContainer:
         limits = (self._options.open_timeout, self._options.read_timeout)
         try:
-            return av.open(
-                self._uri, "r", format=self._kind.format, options=DECODER_OPTIONS | dict(options), timeout=limits
-            )
+            return av.open(self._uri, "r", format=form, options=DECODER_OPTIONS | dict(options), timeout=limits)
         except (av.FFmpegError, OSError) as error:
             raise _loss(error, self.uri) from None
 

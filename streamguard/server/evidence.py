@@ -16,6 +16,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _MOST: Final = 64  # files of one segment that are listed
 TYPES: Final = {
     ".mp4": "video/mp4",
+    ".mov": "video/quicktime",
     ".mkv": "video/matroska",
     ".ts": "video/mp2t",
     ".jpg": "image/jpeg",

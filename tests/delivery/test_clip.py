@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from streamguard.delivery.clip import clip_name, container_of, passage, read_clip, write_clip
+from streamguard.delivery.clip import container_of, passage, read_clip, write_clip
 from streamguard.ingest.connection import SourceOptions
 from streamguard.ingest.container import FileSource
 from tests.exhibits import pictures
@@ -75,13 +75,50 @@ def test_open_groups_are_what_the_test_above_takes_them_for(tmp_path):
 def test_the_container_is_chosen_by_the_codecs(tmp_path):
     files = {
         "a.mp4": ({"audio": True}, "mp4"),
-        "a.avi": ({"codec": "mjpeg", "encoder": {"strict": "-1"}}, "matroska"),
+        "a.avi": ({"codec": "mjpeg", "encoder": {"strict": "-1"}}, "mov"),
         "a.webm": ({"codec": "libvpx"}, "matroska"),
     }
     for name, (options, container) in files.items():
-        recording = recorded(write_video(tmp_path / name, patterns(5), **options))
-        assert container_of(recording.format) == container
-    assert (clip_name("mp4"), clip_name("matroska")) == ("clip.mp4", "clip.mkv")
+        media = recorded(write_video(tmp_path / name, patterns(5), **options)).format
+        assert container_of(media).name == container
+
+
+@pytest.mark.parametrize(
+    ("picture", "sound", "file"),
+    [
+        ("h264", None, "clip.mp4"),
+        ("hevc", "opus", "clip.mp4"),
+        ("h264", "pcm_alaw", "clip.mov"),
+        ("mjpeg", "pcm_mulaw", "clip.mov"),
+        ("mjpeg", None, "clip.mov"),
+        ("vp8", "vorbis", "clip.mkv"),
+        ("mpeg2video", "mp2", "clip.mkv"),
+        ("h264", "adpcm_g726", "clip.mp4"),
+    ],
+)
+def test_picture_and_sound_of_cameras_and_broadcasts(picture, sound, file):
+    class Media:
+        video_codec, audio_codec = picture, sound
+
+    assert container_of(Media).file == file
+
+
+def test_sound_that_nothing_takes_is_left_out_and_told(tmp_path):
+    film = tmp_path / "a.avi"
+    with av.open(str(film), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "g": "10", "bf": "0"})
+        video.width, video.height, video.pix_fmt = 320, 240, "yuv420p"
+        sound = out.add_stream("adpcm_ms", rate=16000, layout="mono")
+        for index, rgb in enumerate(patterns(40)):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 640), np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 16000, index * 640
+            out.mux(sound.encode(frame))
+        out.mux(video.encode(None))
+        out.mux(sound.encode(None))
+    content, clip = cut(film, 0.0, 1.0)
+    assert (clip.file, clip.audio, clip.left_out) == ("clip.mp4", None, "adpcm_ms")
+    assert len(pictures(content)) == len(clip.ticks)
 
 
 def test_the_index_of_an_mp4_stands_in_front(tmp_path):

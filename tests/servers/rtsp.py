@@ -8,6 +8,7 @@ Says "ready" when it listens. tests/rtsp_server.py is what starts it.
 """
 
 import argparse
+import itertools
 import struct
 import sys
 import threading
@@ -23,6 +24,7 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstApp, GstRtsp, GstRtspServer  # noqa: E402, F401
 
 STARTED = time.monotonic()
+RATE, SILENCE = 8000, 0xD5  # of G.711 A-law
 BLOCK, BITS = 8, 24  # of the stamp, as in tests/media.py
 
 
@@ -86,7 +88,10 @@ def launch(options):
     else:
         caps = f"video/x-h264,stream-format=byte-stream,alignment=au,framerate={options.fps}/1"
         encoder = "h264parse"
-    return f"( appsrc name=src is-live=true do-timestamp=true format=time caps={caps} ! {encoder} ! {payer} {drop} )"
+    source = "is-live=true do-timestamp=true format=time"
+    picture = f"appsrc name=src {source} caps={caps} ! {encoder} ! {payer} {drop}"
+    sound = f"appsrc name=sound {source} caps=audio/x-alaw,rate={RATE},channels=1 ! rtppcmapay name=pay1 pt=8"
+    return f"( {picture} {sound if options.audio else ''} )"
 
 
 def authentication(user, password):
@@ -106,6 +111,7 @@ def main():
     parser.add_argument("--width", type=int)
     parser.add_argument("--height", type=int)
     parser.add_argument("--fps", type=int, default=25)
+    parser.add_argument("--audio", action="store_true")
     parser.add_argument("--user")
     parser.add_argument("--password")
     parser.add_argument("--loss", type=float, default=0.0)
@@ -131,6 +137,10 @@ def main():
         clock = options.raw and clock_frames(options.raw, options.width, options.height)
         frames = clock or clip_frames(options.clip, options.fps)
         threading.Thread(target=feed, args=(source, frames, options.fps), daemon=True).start()
+        if options.audio:
+            sound = media.get_element().get_by_name("sound")
+            silence = itertools.repeat(bytes([SILENCE]) * (RATE // 50))
+            threading.Thread(target=feed, args=(sound, silence, 50), daemon=True).start()
 
     factory.connect("media-configure", configure)
     server.get_mount_points().add_factory("/live", factory)
