@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from streamguard.lab import targets
+
 Metrics = Mapping[str, Any]
 
 
@@ -20,7 +22,7 @@ class Section:
 
 def faces(metrics: Metrics) -> Section:
     """AUC and ECE by set and dress, a pair of columns a variant."""
-    return _auc_table(metrics, "faces", [_losses(metrics["faces"]["losses"])])
+    return _auc_table(metrics, "faces", [_losses(metrics["faces"]["losses"]), *_targets(targets.of_faces(metrics))])
 
 
 def baselines(metrics: Metrics) -> Section:
@@ -49,7 +51,7 @@ def _beside(metrics: Metrics) -> Metrics:
 
 def final(metrics: Metrics) -> Section:
     """The test."""
-    return _auc_table(metrics, "faces", [_losses(metrics["faces"]["losses"])])
+    return faces(metrics)
 
 
 def _auc_table(metrics: Metrics, part: str, notes: Sequence[str]) -> Section:
@@ -85,6 +87,7 @@ def corruptions(metrics: Metrics) -> Section:
         rows.append(cells)
     notes = ["", *(f"- {name}: {_lost(found['subjects'][name])}" for name in names)]
     facts = f"{_facts(metrics)}; {found['faces']} faces, AUC is the mean over {', '.join(found['sources'])}"
+    notes += _targets(targets.of_corruptions(metrics))
     return Section(metrics["commands"]["corruptions"], facts, [*_table(head, rows), *notes])
 
 
@@ -134,7 +137,7 @@ def streams(metrics: Metrics) -> Section:
         for name, of in real["real"].items()
     ]
     lines += _table(["real recordings of 4 s and more", "flagged", "inconclusive", "false alarms"], recorded)
-    lines += ["", *_told(real)]
+    lines += ["", *_told(real), *_targets(targets.of_streams(metrics))]
     return Section(metrics["commands"]["streams"], _facts(metrics, whole=False), lines)
 
 
@@ -173,7 +176,7 @@ def unseen(metrics: Metrics) -> Section:
             f"- {word}: {told}. Mean **{of['mean']:.3f}**, worst **{of['auc'][of['worst']]:.3f}** ({of['worst']})."
         )
     told = "; ".join(f"{name} {_spread(value)}" for name, value in metrics["forgeries"].items())
-    lines.append(f"- Forgeries alone, no supplied fake: {told}.")
+    lines += [f"- Forgeries alone, no supplied fake: {told}.", *_targets(targets.of_unseen(metrics))]
     facts = (
         f"{metrics['date']}, {metrics['machine']}; nets of {metrics['size']} px on {metrics['couples']} couples, "
         f"measured on at most {metrics['each']} faces of a source and label, pairs of a family"
@@ -191,6 +194,11 @@ def _facts(metrics: Metrics, *, whole: bool = True) -> str:
     model = f"{metrics['name']} {metrics['version']} (`{metrics['sha256'][:16]}`)"
     part = f", part `{metrics['part']}`" if whole else ""
     return f"{metrics['date']}, {metrics['machine']}, {model}{part}"
+
+
+def _targets(rows: Sequence[str]) -> list[str]:
+    """What was asked for, under what was measured."""
+    return ["", *_table(["target", "measured", "asked", ""], []), *rows] if rows else []
 
 
 def _losses(losses: Mapping[str, Mapping[str, float]]) -> str:

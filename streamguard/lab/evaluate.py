@@ -166,13 +166,9 @@ def _subjects(asked: Asked) -> tuple[list[Subject], dict[str, Any], Engine | Non
     if (asked.engine is None) == (asked.run is None):
         raise UsageError("say what to evaluate: --engine FOLDER or --run FOLDER, one of them.")
     if asked.run is not None:
-        digest = hashlib.sha256((asked.run / "last.pt").read_bytes()) if (asked.run / "last.pt").is_file() else None
         subject = run_subject(asked.run, "fp32")
-        return (
-            [subject],
-            {"name": asked.run.name, "version": "a run", "sha256": digest.hexdigest() if digest else ""},
-            None,
-        )
+        digest = hashlib.sha256((asked.run / "last.pt").read_bytes()).hexdigest()
+        return [subject], {"name": asked.run.name, "version": "a run", "sha256": digest}, None
     assert asked.engine is not None
     engine = load_engine(asked.engine)
     about = {"name": engine.name, "version": engine.version, "sha256": engine.sha256}

@@ -29,7 +29,10 @@ CRFS: Final = (18, 23, 28, 35)
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """Seconds. The passage starts within ``spread`` after ``earliest``; ``taken``: most of a recording."""
+    """Seconds. The passage starts within ``spread`` after ``earliest``; ``taken``: most of a recording.
+
+    ``families``: how many of them a person lends a stream to, in turn, so that all get about as many people.
+    """
 
     length: float = 30.0
     earliest: float = 8.0
@@ -38,7 +41,8 @@ class StreamSettings:
     taken: float = 5.0
     shortest: float = 2.0
     fps: int = 25
-    longest_side: int = 960
+    longest_side: int = 640
+    families: int = 2
     seed: int = 1
 
 
@@ -70,10 +74,12 @@ def recordings(data: Dataset, parts: Sequence[str]) -> list[tuple[str, Entry]]:
 
 
 def plans(people: Iterable[tuple[str, Entry]], families: Sequence[str], settings: StreamSettings) -> list[Plan]:
-    """For each person one stream without a forgery, and one for each family."""
+    """For each person one stream without a forgery, and one for each of the families whose turn it is."""
     made = []
-    for part, entry in people:
-        for family in (None, *families):
+    for place, (part, entry) in enumerate(people):
+        turn = range(place * settings.families, (place + 1) * settings.families)
+        chosen = dict.fromkeys(families[number % len(families)] for number in turn) if families else {}
+        for family in (None, *chosen):
             rng = np.random.default_rng((settings.seed, zlib.crc32(f"{entry.group}/{family}".encode())))
             start = None if family is None else round(settings.earliest + settings.spread * float(rng.random()), 2)
             name = f"{entry.group}-{family or 'real'}"

@@ -91,6 +91,9 @@ def test_every_section_states_its_figures(tmp_path, into):
     assert "0 in 10.0 min: 0.0 an hour (0.0-22.1)" in text
     assert "clips/b.mp4, **fake**, 9 s: clear." in text
     assert "![faces: roc](models/roc.png)" in text
+    assert "| AUC of dfdc | 0.912 | at least 0.955 | **not met** |" in text
+    assert "| points of AUC lost by int8 | 0.25 | at most 0.5 | met |" in text
+    assert "| share of simulated passages found within 10 s | 0.25 | at least 0.6 | **not met** |" in text
     assert (into.parent / "models/corruptions.png").read_bytes() == b"a plot"
     assert text.startswith("# Models\n")
     assert text.endswith("The end.\n")
@@ -113,6 +116,8 @@ def test_unseen_and_the_test_have_their_own_places(tmp_path, into):
     text = into.read_text()
     assert "| all | 5 | **0.912** |" in text
     assert "Mean **0.750**, worst **0.750** (dfdc)" in text
+    assert "| families left out, mean AUC | 0.750 | at least 0.85 | **not met** |" in text
+    assert "| families left out, worst AUC | 0.750 | at least 0.7 | met |" in text
     assert "part `test`" in text
 
 

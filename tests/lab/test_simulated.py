@@ -47,6 +47,8 @@ def test_plans_are_the_same_each_time(data):
     assert all((plan.start is None) == (plan.family is None) for plan in made)
     assert all(0.5 <= plan.start <= 1.0 for plan in made if plan.start is not None)
     assert all(plan.crf in CRFS for plan in made)
+    many = plans(people, ("x", "y", "z"), SHORT)
+    assert [plan.family for plan in many] == [None, "x", "y", None, "z", "x"]
     assert made != plans(people, ("x", "y"), StreamSettings(seed=2))
 
 
