@@ -151,7 +151,7 @@ def _train(pool: Pool, omission: Omission, folder: Path, config: UnseenConfig) -
         raise UsageError(f"'{omission.name}' leaves no fake to train on. Add families or sources.")
     training = TrainConfig(
         size=config.size, margin=0.0, batch=config.batch, steps=config.steps, minutes=config.minutes, seed=config.seed,
-        threads=config.threads, pretrained=config.pretrained,
+        threads=config.threads, pretrained=config.pretrained, warm_up=min(100, config.steps // 5 + 1),
     )  # fmt: skip
     held_already = (folder / "last.pt").is_file()
     fit(PoolBatches(pool, rows, config.batch, config.seed), folder, training, resume=held_already, workers=0)
