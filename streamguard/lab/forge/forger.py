@@ -115,9 +115,8 @@ class Forger:
         self._meshes = meshes
         self._names = list(families)
         self._shares = np.array([families[name] for name in self._names])
-        probe = np.random.default_rng(0)
-        alone = all(not FAMILIES[n].family.draw(probe).needs_other for n in self._names for _ in range(20))
-        self._partners = None if alone else Partners(store, meshes, part, sources)
+        two = any(FAMILIES[name].two for name in self._names)
+        self._partners = Partners(store, meshes, part, sources) if two else None
 
     def forge(self, source: str, index: int, rng: np.random.Generator, name: str | None = None) -> Forged:
         """Forge one face of the store, by the family ``name`` or a drawn one.

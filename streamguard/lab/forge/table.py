@@ -35,23 +35,25 @@ SUPPLIED: Final = "supplied"
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One row: the family, its group, its share of a mixture of all, and what it was made after."""
+    """One row: the family, its group, its share of a mixture of all, what it was made after, and whether some or all of
+    its forgeries take something of a second person."""
 
     family: type[Family]
     group: str
     weight: float
     source: str
+    two: bool = False
 
 
 FAMILIES: Final[Mapping[str, Declared]] = MappingProxyType(
     {
         "self-blended": Declared(SelfBlended, "blends", 0.35, "arXiv:2204.08376"),
-        "two-identity": Declared(TwoIdentity, "blends", 0.12, "arXiv:1912.13458"),
-        "poisson": Declared(PoissonSwap, "blends", 0.10, "arXiv:1901.08971; Pérez et al. 2003"),
+        "two-identity": Declared(TwoIdentity, "blends", 0.12, "arXiv:1912.13458", two=True),
+        "poisson": Declared(PoissonSwap, "blends", 0.10, "arXiv:1901.08971; Pérez et al. 2003", two=True),
         "resampled": Declared(Resampled, "resampling", 0.14, "Odena et al. 2016; arXiv:2504.04827"),
         "reconstructed": Declared(Reconstructed, "reconstruction", 0.12, "arXiv:2410.11835; arXiv:2504.04827"),
-        "parts": Declared(PartEdit, "parts", 0.10, "Telea 2004; Bertalmio et al. 2001"),
-        "warp": Declared(Warped, "warp", 0.07, "arXiv:2406.13495; Wendland 1995"),
+        "parts": Declared(PartEdit, "parts", 0.10, "Telea 2004; Bertalmio et al. 2001", two=True),
+        "warp": Declared(Warped, "warp", 0.07, "arXiv:2406.13495; Wendland 1995", two=True),
     }
 )
 

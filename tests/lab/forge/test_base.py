@@ -65,7 +65,7 @@ def test_a_face_too_small_or_outside_is_refused_by_name(name, face, other):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_partner_is_another_person_always(name, face, other):
     needing = [family for family in draws(name, 30) if family.needs_other]
-    assert bool(needing) == (name in ("two-identity", "poisson", "parts", "warp"))
+    assert bool(needing) == FAMILIES[name].two == (name in ("two-identity", "poisson", "parts", "warp"))
     for family in needing[:2]:
         with pytest.raises(UsageError, match="'astronaut' needs a second face"):
             family.pair(face)
