@@ -65,7 +65,6 @@ class Meshes:
             lacking = [s for s in SOURCES if store.rows(s).size and not (s in file and file[s].attrs["complete"])]
             if lacking:
                 raise InputMissing(f"'{self.path}' lacks {', '.join(lacking)}. Finish it with `streamguard lab forge`.")
-            self.failed = {s: int(file[s].attrs["failed"]) for s in SOURCES if s in file}
 
     def __getstate__(self) -> dict[str, Any]:
         """What a process that makes batches takes along: all but the open file."""
@@ -93,6 +92,10 @@ class Meshes:
     def points(self, source: str, rows: np.ndarray, indices: list[int]) -> F32:
         """(N, K, 2) float32: some points of some faces."""
         return np.asarray(self._open()[source]["points"][:][rows][:, indices], np.float32)
+
+    def lacking(self, source: str, rows: np.ndarray) -> int:
+        """How many of some faces have no mesh."""
+        return int(np.isnan(self.points(source, rows, [0])).any((1, 2)).sum())
 
     def skins(self, source: str, rows: np.ndarray) -> F32:
         """(N, 3) float32: mean colours of some faces, CIE Lab."""
@@ -147,7 +150,6 @@ def _write_source(group: h5py.Group, store: FaceStore, source: str, finder: Find
     chunks = (min(_CHUNK, len(rows)), POINTS, 2)
     group.create_dataset("points", data=points, chunks=chunks, compression="lzf")
     group.create_dataset("skin", data=skins)
-    group.attrs["failed"] = failed
     group.attrs["complete"] = True
     _LOG.info("%s: meshes of %d faces; %d failed and take the mean face", source, real.size, failed)
 

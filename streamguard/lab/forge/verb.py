@@ -122,7 +122,7 @@ def run(
     metrics = {
         "families": {name: json.loads((out / f"{name}.json").read_text(encoding="utf-8")) for name in names},
         "faces": {source: int(rows.size) for source, rows in grounds.items()},
-        "without_mesh": {source: meshes.failed[source] for source in grounds},
+        "without_mesh": {source: meshes.lacking(source, rows) for source, rows in grounds.items()},
     }
     _write(out / "metrics.json", metrics)
     return metrics
