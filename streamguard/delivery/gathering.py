@@ -8,6 +8,7 @@ closed. Packets are shared, not copied: two faces in one picture cost one clip's
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -178,7 +179,8 @@ class Collector:
 
     def looked(self, frame: Frame, looks: Sequence[Look]) -> None:
         """Faces were scored in a frame. Comes before what changed by it."""
-        self._frame, self._looks = frame, looks
+        self._frame = frame
+        self._looks = looks = [look for look in looks if math.isfinite(look.logit)]  # others are no scores
         for look in looks:
             digest = hashlib.sha256(look.crop.tobytes()).hexdigest()
             scored = Scored(frame.pts, frame.ticks, look.box, look.logit, digest)

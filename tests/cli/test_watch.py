@@ -232,3 +232,21 @@ def test_a_reader_that_leaves_ends_it(spawn):
     assert "Events have no reader any more" in errors
     assert "Traceback" not in errors
     assert "BrokenPipe" not in errors
+
+
+def test_a_folder_for_evidence_that_is_none_is_wrong_use(streamguard, tmp_path):
+    (tmp_path / "file").touch()
+    result = streamguard("watch", FAST, "--evidence", "file")
+    assert result.exit_code == 2
+    assert "evidence folder 'file' can't be used" in result.stderr
+
+
+def test_evidence_is_kept_where_the_command_line_says(streamguard, flags_everything, tmp_path):
+    (tmp_path / "streamguard.yaml").write_text(
+        f"classifier: {{engine: {flags_everything}}}\n"
+        "evidence: {folder: elsewhere, pre: 1.0, post: 0.5, longest: 1.0, reserve_bytes: 0}\n"
+    )
+    result = streamguard("watch", FAST, "--config", "streamguard.yaml", "--evidence", "kept")
+    assert result.exit_code == 0
+    assert len(list((tmp_path / "kept" / "demo").glob("*/manifest.json"))) == 1
+    assert not (tmp_path / "elsewhere").exists()

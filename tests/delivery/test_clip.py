@@ -14,7 +14,7 @@ from streamguard.delivery.clip import container_of, passage, read_clip, write_cl
 from streamguard.ingest.connection import SourceOptions
 from streamguard.ingest.container import FileSource
 from tests.exhibits import pictures
-from tests.media import patterns, write_video
+from tests.media import patterns, tag_rotation, write_video
 
 B_FRAMES = {"bf": "3", "x264-params": "b-adapt=0:scenecut=0"}
 OPEN_GOP = {"bf": "3", "x264-params": "open-gop=1:b-adapt=0:scenecut=0"}
@@ -134,6 +134,25 @@ def test_pictures_that_need_time_to_recover_are_not_promised(tmp_path):
     original, found = pictures(film), pictures(content)
     assert len(clip.ticks) < len(packets)
     assert {source: found[ticks] for source, ticks in clip.ticks.items()} == {s: original[s] for s in clip.ticks}
+
+
+def test_a_phones_film_stays_upright(tmp_path):
+    film = tag_rotation(write_video(tmp_path / "a.mp4", patterns(40), gop=10), 90)
+    content, _ = cut(film, 0.0, 1.0)
+    (tmp_path / "clip.mp4").write_bytes(content)
+    with FileSource(film).open(1) as original, FileSource(tmp_path / "clip.mp4").open(1) as clip:
+        for before, after in zip(original, clip, strict=False):
+            assert (after.picture.width, after.picture.height) == (240, 320)
+            assert np.array_equal(before.picture.y, after.picture.y)
+
+
+def test_colours_are_tagged_as_they_were(tmp_path):
+    tagged = {"x264-params": "colormatrix=bt709"}
+    film = write_video(tmp_path / "a.mp4", patterns(40), gop=10, matrix="bt709", encoder=tagged)
+    content, _ = cut(film, 0.0, 1.0)
+    (tmp_path / "clip.mp4").write_bytes(content)
+    with FileSource(tmp_path / "clip.mp4").open(1) as clip:
+        assert {frame.picture.matrix for frame in clip} == {"bt709"}
 
 
 def test_nothing_of_a_passage_that_holds_no_picture():

@@ -162,6 +162,18 @@ def test_other_faces_are_another_matter(film):
     assert max(score.logit for score in exhibit.scores) == pytest.approx(3.0)
 
 
+def test_a_score_that_is_none_is_not_kept(film):
+    collector = Collector(SPAN, lambda: FACTS)
+    with FileSource(film).open(1) as connection:
+        frame = next(iter(connection))
+    collector.begin(None)
+    collector.looked(frame, [dataclasses.replace(look_at(frame), logit=float("nan"))])
+    assert collector.opened("a", segment(0.0), TIMELINE)
+    (exhibit,) = collector.end("over")
+    assert exhibit.scores == []
+    assert exhibit.still is None
+
+
 def test_a_segment_of_no_frame_has_no_evidence():
     collector = Collector(SPAN, lambda: FACTS)
     collector.begin(None)
