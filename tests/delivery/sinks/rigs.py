@@ -21,7 +21,8 @@ from streamguard.delivery.sinks.mqtt import MqttSettings
 from streamguard.delivery.sinks.nats import NatsSettings
 from streamguard.delivery.sinks.postgres import PostgresSettings
 from streamguard.delivery.sinks.redis import RedisSettings
-from tests.brokers import Broker, Kafka, Mosquitto, Nats, Postgres, Redis, require
+from streamguard.delivery.sinks.webhook import WebhookSettings
+from tests.brokers import Broker, Kafka, Mosquitto, Nats, Postgres, Receiver, Redis, require
 from tests.rtsp_server import free_port
 from tests.servers.proxy import Proxy
 
@@ -54,8 +55,8 @@ class Rig:
         """A proxy in front of the started server."""
         return Proxy(broker.port)
 
-    def sink(self, port: int, mark: str, timeout: float = 10.0) -> Sink:
-        """The sink, going to ``port``."""
+    def sink(self, port: int, mark: str, timeout: float = 10.0, name: str = "far") -> Sink:
+        """The sink ``name``, going to ``port``."""
         raise NotImplementedError
 
     def reading(self, port: int, mark: str) -> Any:
@@ -63,12 +64,27 @@ class Rig:
         raise NotImplementedError
 
 
+class WebhookRig(Rig):
+    server = Receiver
+
+    def sink(self, port: int, mark: str, timeout: float = 10.0, name: str = "far") -> Sink:
+        settings = WebhookSettings(name, "webhook", f"http://127.0.0.1:{port}/{mark}", timeout=timeout)
+        return settings.make({"secret": Receiver.key})
+
+    @asynccontextmanager
+    async def reading(self, port: int, mark: str) -> AsyncIterator[Seen]:
+        async def seen() -> list[str]:
+            return [named(line) for line in (self.folder / f"{mark}.jsonl").read_bytes().splitlines()]
+
+        yield seen
+
+
 class MqttRig(Rig):
     server = Mosquitto
     durable = False  # mosquitto saves what it holds every 30 minutes, and when it ends
 
-    def sink(self, port: int, mark: str, timeout: float = 10.0) -> Sink:
-        return MqttSettings("far", "mqtt", "127.0.0.1", port, prefix=mark, timeout=timeout).make({})
+    def sink(self, port: int, mark: str, timeout: float = 10.0, name: str = "far") -> Sink:
+        return MqttSettings(name, "mqtt", "127.0.0.1", port, prefix=mark, timeout=timeout).make({})
 
     @asynccontextmanager
     async def reading(self, port: int, mark: str) -> AsyncIterator[Seen]:
@@ -102,9 +118,9 @@ class MqttRig(Rig):
 class NatsRig(Rig):
     server = Nats
 
-    def sink(self, port: int, mark: str, timeout: float = 10.0) -> Sink:
+    def sink(self, port: int, mark: str, timeout: float = 10.0, name: str = "far") -> Sink:
         servers = (f"nats://127.0.0.1:{port}",)
-        return NatsSettings("far", "nats", servers, jetstream=mark, subject=mark, timeout=timeout).make({})
+        return NatsSettings(name, "nats", servers, jetstream=mark, subject=mark, timeout=timeout).make({})
 
     @asynccontextmanager
     async def reading(self, port: int, mark: str) -> AsyncIterator[Seen]:
@@ -124,14 +140,15 @@ class NatsRig(Rig):
 class RedisRig(Rig):
     server = Redis
 
-    def sink(self, port: int, mark: str, timeout: float = 10.0) -> Sink:
-        return RedisSettings("far", "redis", f"redis://127.0.0.1:{port}/0", key=mark, timeout=timeout).make({})
+    def sink(self, port: int, mark: str, timeout: float = 10.0, name: str = "far") -> Sink:
+        return RedisSettings(name, "redis", f"redis://127.0.0.1:{port}/0", key=mark, timeout=timeout).make({})
 
     @asynccontextmanager
     async def reading(self, port: int, mark: str) -> AsyncIterator[Seen]:
         async def seen() -> list[str]:
             async with redis.asyncio.Redis(port=port) as client:
-                return [named(fields[b"event"]) for _, fields in await client.xrange(mark)]
+                entries: list[Any] = await client.xrange(mark) or []
+                return [named(fields[b"event"]) for _, fields in entries]
 
         yield seen
 
@@ -145,8 +162,8 @@ class KafkaRig(Rig):
         port = free_port()
         return Proxy(broker.port, port, told=broker.sent_to(port))
 
-    def sink(self, port: int, mark: str, timeout: float = 10.0) -> Sink:
-        return KafkaSettings("far", "kafka", (f"127.0.0.1:{port}",), topic=mark, timeout=timeout).make({})
+    def sink(self, port: int, mark: str, timeout: float = 10.0, name: str = "far") -> Sink:
+        return KafkaSettings(name, "kafka", (f"127.0.0.1:{port}",), topic=mark, timeout=timeout).make({})
 
     @asynccontextmanager
     async def reading(self, port: int, mark: str) -> AsyncIterator[Seen]:
@@ -177,9 +194,9 @@ class KafkaRig(Rig):
 class PostgresRig(Rig):
     server = Postgres
 
-    def sink(self, port: int, mark: str, timeout: float = 10.0) -> Sink:
+    def sink(self, port: int, mark: str, timeout: float = 10.0, name: str = "far") -> Sink:
         settings = PostgresSettings(
-            "far", "postgres", "127.0.0.1", Postgres.database, Postgres.user, port, schema=mark, timeout=timeout
+            name, "postgres", "127.0.0.1", Postgres.database, Postgres.user, port, schema=mark, timeout=timeout
         )
         return settings.make({"password": Postgres.password})
 
@@ -198,6 +215,7 @@ class PostgresRig(Rig):
 
 
 RIGS: dict[str, type[Rig]] = {
+    "webhook": WebhookRig,
     "mqtt": MqttRig,
     "nats": NatsRig,
     "redis": RedisRig,
