@@ -48,6 +48,9 @@ nightly: .venv/test  ## what takes longer than CI may
 	$(VENV)/python benchmarks/growth.py
 	$(VENV)/python benchmarks/soak.py
 	$(VENV)/python -m benchmarks.evidence_kills --turns 50
+	$(VENV)/python benchmarks/brokers.py
+	$(VENV)/python benchmarks/brokers.py --fault silent
+	$(VENV)/python benchmarks/brokers.py --fault kill --seconds 10
 	$(VENV)/python benchmarks/demo_seeds.py --seeds 1-20
 
 clean:

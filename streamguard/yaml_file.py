@@ -132,6 +132,8 @@ def problem(details: ErrorDetails, origins: Origins, schema: Mapping[str, Any]) 
         return f"{where}: {message}."
     if place in origins.variables:  # the value may be a secret
         return f"{where}: '{name}', which the environment variable {origins.variables[place]} gives: {message}."
+    if any(below[: len(place)] == place for below in origins.variables):
+        return f"{where}: '{name}', which holds a value of the environment: {message}."
     return f"{where}: '{name}' is {_shown(details['input'])}: {message}."
 
 

@@ -206,6 +206,15 @@ def test_sinks_that_are_refused(path: Path, text: str, message: str) -> None:
     assert refusal(path, text) == message
 
 
+def test_a_secret_inside_a_sink_that_is_refused_is_not_shown(path: Path) -> None:
+    text = "sinks:\n- name: hook\n  type: webhook\n  url: ${HOOK}\n"
+    message = refusal(path, text, {"HOOK": "ftp://far.example/a-made-up-secret"})
+    assert message == (
+        "streamguard.yaml:2: 'sinks[0]', which holds a value of the environment: "
+        "the address can't be used: expected https://HOST, or http://HOST."
+    )
+
+
 def test_where_the_outbox_is() -> None:
     sinks = (JsonlSettings("a", "jsonl", "x"),)
     user = {"HOME": "/home/a"}
