@@ -114,7 +114,6 @@ class EvidenceKeeper:
         self._facts = facts
         self._metrics = metrics
         self._collectors: dict[str, Collector] = {}
-        self._paused: str | None = None
         self._waiting: queue.Queue[Exhibit | None] = queue.Queue(bound)
         self._writer = _Writer(settings, metrics, clocks or Clocks())
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
