@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import cv2
 import numpy as np
@@ -48,6 +48,9 @@ SHOWN: Final = 24
 """Pairs on a contact sheet."""
 TRIES: Final = 50
 """Faces drawn for one pair; if all are refused, something is wrong with the store."""
+OPEN: Final = ("fit", "search", "calibration", "measure")
+"""Parts that may be looked at; the test may not."""
+_WIDE: Final = 160  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +81,14 @@ def forge(
 ) -> None:
     """Forge pairs of every family: contact sheets, times, and what quality alone gives away. Data by
     $STREAMGUARD_DATA."""
-    if part not in ("fit", "search", "calibration", "measure"):
-        raise UsageError(f"--part '{part}' is unknown. Known: fit, search, calibration, measure.")
-    settings = Settings(families, each, seed, part, policy)  # type: ignore[arg-type]
-    choose(families), policy_of(policy)  # wrong names end it before hours of detection begin
+    if part not in OPEN:
+        raise UsageError(f"--part '{part}' is unknown. Known: {', '.join(OPEN)}.")
+    settings = Settings(families, each, seed, cast(Part, part), policy)
+    choose(families)  # wrong names end it before hours of detection begin
+    policy_of(policy)
     store = build_store(Dataset.from_environment(), out.parent / "faces.h5")
     metrics = run(store, build_meshes(store), out, settings, resume=resume, console=Console(stderr=True))
-    Console(soft_wrap=True).print(_table(metrics))
+    Console(soft_wrap=True, width=_WIDE).print(_table(metrics), crop=False)  # a table that is cut says nothing
 
 
 def run(
