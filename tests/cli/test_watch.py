@@ -250,3 +250,25 @@ def test_evidence_is_kept_where_the_command_line_says(streamguard, flags_everyth
     assert result.exit_code == 0
     assert len(list((tmp_path / "kept" / "demo").glob("*/manifest.json"))) == 1
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_after_a_kill_the_next_run_goes_on_where_it_was(spawn, tmp_path):
+    """kill -9, then the same command again: the archive has every event of both runs, the earlier run's first."""
+    (tmp_path / "c.yaml").write_text(
+        "sinks: [{name: archive, type: jsonl, path: archive.jsonl}]\n"
+        "outbox: {path: o.db}\nlisten: null\nstreams: [{name: made, uri: 'demo:?duration=3600'}]\n"
+    )
+    seen, ups = [], set()
+    for number, runs in ((signal.SIGKILL, 1), (signal.SIGTERM, 2)):
+        with spawn("watch", "--config", "c.yaml", "--events", "-") as process:
+            while len(ups) < runs:
+                seen.append(json.loads(process.stdout.readline()))
+                ups |= {event["id"] for event in seen if event["type"] == "streamguard.stream.up.v1"}
+            process.send_signal(number)
+            seen += events_of(process.stdout.read())
+            process.communicate(timeout=60)
+    names = list(dict.fromkeys(event["id"] for event in seen))
+    archived = [event["id"] for event in events_of((tmp_path / "archive.jsonl").read_text())]
+    assert [name for name in dict.fromkeys(archived) if name in names] == names, "whatever was seen, and in that order"
+    assert seen[-1]["type"] == "streamguard.stream.down.v1"
+    assert process.returncode == 0
