@@ -22,7 +22,7 @@ from streamguard.config import Config
 
 TARGET = 0.90
 FROM = 4
-COLUMNS = ("streams", "faces", "every", "fps", "limit_fps", "ratio", "classified", "decode_fps")
+COLUMNS = ("streams", "faces", "every", "fps", "limit_fps", "ratio", "cpu_ratio", "classified", "decode_fps")
 
 
 def numbers(text: str) -> list[int]:

@@ -160,10 +160,13 @@ class FileConnection(PacketReader):
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
         """Video packets; those of other streams only tell how far the file goes."""
+        ticks: dict[int, float] = {}  # seconds a tick of each stream: fractions are slow, and packets are many
         try:
             for packet in self._container.demux():
                 if packet.pts is not None and packet.time_base is not None:
-                    end = self._time.of(float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                    tick = ticks.get(packet.stream_index) or float(packet.time_base)
+                    ticks[packet.stream_index] = tick
+                    end = self._time.of((packet.pts + (packet.duration or 0)) * tick)
                     self._reached = max(self._reached, end)
                 if self._keep(packet):
                     yield packet
