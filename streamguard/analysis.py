@@ -208,9 +208,11 @@ class StreamAnalysis:
 
     def _take(self, frame: Frame, track: Track, face: Face, crops: list[FaceCrop]) -> list[TrackChange]:
         followed = self._follow(track)
-        if track.missed == 0:
+        searched = track.missed == 0
+        if searched:
             followed.found = frame.pts
-        if not (self._sampler.due(track.id, frame.pts, self._need(followed, frame.pts)) or self._still):
+        need = self._need(followed, frame.pts)
+        if not (self._sampler.due(track.id, frame.pts, need, searched=searched) or self._still):
             return self._changed(track.id, followed, followed.judge.advance(frame.pts))
         quality = self._gate.judge(face, frame.picture)
         followed.sighting = Sighting(face.box, quality)

@@ -5,8 +5,8 @@ threads, and calls from outside. What it owns (analyses, backends, bookkeeping) 
 
     mailboxes -> detect batch -> scatter -> tracker -> gather faces -> classify batch -> scatter -> statistics
 
-In front of each model stands a :class:`~streamguard.vision.batcher.Batcher`. The order of a stream is kept by its
-:class:`~streamguard.lane.Lane`: a stream that is slow or dead holds nobody but itself.
+A :class:`~streamguard.vision.batcher.Batcher` stands before each model; a :class:`~streamguard.lane.Lane` keeps the
+order of a stream. One that is slow or dead holds nobody but itself.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ from streamguard.vision.sampler import SamplerSettings
 
 log = logging.getLogger(__name__)
 
-STALE = "stale"
-"""Why a live frame that waited for too long, or a face in it, is not analysed."""
+STALE = "stale"  # why a live frame that waited for too long, or a face in it, is not analysed
 
 
 @dataclass(frozen=True, slots=True)

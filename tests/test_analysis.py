@@ -217,6 +217,15 @@ def test_scores_that_come_too_seldom_are_no_judgement():
     assert driver.analysis.outcomes[0].judged.reason == "rate"
 
 
+def test_looking_in_between_does_not_help_a_stream_that_is_searched_too_seldom():
+    driver = Driver(lowest_hz=2.0, highest_hz=30.0)
+    for _ in range(20):
+        driver.step([FACE], -3.0)
+        driver.pts += 0.8
+        driver.between(after=-0.68)
+    assert driver.analysis.snapshot().reason == "rate"
+
+
 def test_a_stream_that_becomes_too_slow_is_inconclusive():
     driver = Driver(lowest_hz=2.0, highest_hz=30.0)
     driver.steps(3, [FACE], -3.0)

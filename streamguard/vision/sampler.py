@@ -180,8 +180,8 @@ class TrackSampler:
         self._booked: dict[int, float] = {}
         self._times: dict[int, deque[float]] = {}
 
-    def due(self, track_id: int, pts: float, need: Need = Need.USUAL) -> bool:
-        """Whether the track is scored now; a yes books the time.
+    def due(self, track_id: int, pts: float, need: Need = Need.USUAL, *, searched: bool = True) -> bool:
+        """Whether the track is scored now; a yes books the time. ``searched``: the frame was, and showed the face.
 
         A score may come a quarter of an interval early, so that jitter costs none; the next time counts from the
         *booked* one, so that the mean rate still never exceeds what was set. A track that comes late is not
@@ -192,13 +192,15 @@ class TrackSampler:
         if pts < due - _EARLY * interval:
             return False
         self._booked[track_id] = max(due, pts - _EARLY * interval)
-        self._times.setdefault(track_id, deque(maxlen=_GAPS + 1)).append(pts)
+        if searched:
+            self._times.setdefault(track_id, deque(maxlen=_GAPS + 1)).append(pts)
         return True
 
     def too_slow(self, track_id: int) -> bool:
         """Whether the track's last scores came more seldom than the lowest rate.
 
-        Of a handful of intervals the longest is left out: a face that was turned away for a while is no slow stream.
+        Those of searched frames count: a handful at once, then nothing for a second, is no higher rate. Of a few
+        intervals the longest is left out: a face that was turned away for a while is no slow stream.
         """
         times = self._times.get(track_id, ())
         if self.settings.lowest_hz is None or len(times) < 2:

@@ -192,6 +192,15 @@ def test_scores_that_become_seldom_are_too_slow_after_a_few():
     assert verdicts[-4:] == [True] * 4
 
 
+def test_scores_between_rare_searches_make_no_higher_rate():
+    sampler = TrackSampler(SamplerSettings(**CALIBRATED))
+    for second in range(4):
+        assert sampler.due(1, second, Need.UNDECIDED)
+        for between in (0.12, 0.24):
+            assert sampler.due(1, second + between, Need.UNDECIDED, searched=False)
+    assert sampler.too_slow(1)
+
+
 def test_without_a_lowest_rate_nothing_is_too_slow():
     sampler = TrackSampler(SamplerSettings())
     assert scored(sampler, [0.0, 60.0, 120.0]) == [0.0, 60.0, 120.0]
