@@ -46,6 +46,8 @@ class Broker:
     """One server process on one port, over all its starts; what it keeps lies in ``folder``."""
 
     needs: ClassVar[str]
+    tls: tuple[Path, Path] | None = None
+    """Certificate and key, PEM, for a server that shall speak TLS; set before :meth:`start`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -126,6 +128,8 @@ class Mosquitto(Broker):
             "persistence true",
             f"persistence_location {self.folder}/",
         ]
+        if self.tls:
+            lines += [f"certfile {self.tls[0]}", f"keyfile {self.tls[1]}"]
         if self.users:
             passwords, rights = self.folder / "passwords", self.folder / "rights"
             passwords.write_text("".join(f"{user}:{password}\n" for user, password in self.users.items()))
@@ -148,6 +152,9 @@ class Redis(Broker):
 
     def command(self) -> list[str]:
         options = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self.folder), "save": ""}
+        if self.tls:
+            options |= {"port": "0", "tls-port": str(self.port), "tls-auth-clients": "no"}
+            options |= {"tls-cert-file": str(self.tls[0]), "tls-key-file": str(self.tls[1])}
         options |= {"appendonly": "yes", "appendfsync": "always"}
         if self.password is not None:
             options["requirepass"] = self.password
@@ -165,6 +172,8 @@ class Nats(Broker):
 
     def command(self) -> list[str]:
         command = [self.found() or self.needs, "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.folder)]
+        if self.tls:
+            command += ["--tls", "--tlscert", str(self.tls[0]), "--tlskey", str(self.tls[1])]
         return command + (["--user", self.login[0], "--pass", self.login[1]] if self.login else [])
 
 
@@ -230,6 +239,14 @@ class Postgres(Broker):
             )
             assert done.returncode == 0, done.stderr
         options = ["-h", "127.0.0.1", "-p", str(self.port), "-k", str(self._home)]
+        if self.tls:
+            options += ["-c", "ssl=on"]
+            for what, source in zip(("cert", "key"), self.tls, strict=True):
+                path = self._home / f"{what}.pem"
+                shutil.copyfile(source, path)
+                path.chmod(0o600)
+                shutil.chown(path, *(("postgres", "postgres") if os.geteuid() == 0 else (os.geteuid(), os.getegid())))
+                options += ["-c", f"ssl_{what}_file={path}"]
         return [*self._as_server(), self.found() or self.needs, "-D", str(data), *options]
 
     def start(self) -> Self:

@@ -106,7 +106,10 @@ class NatsSink:
                 await self._connect(client)
                 self._jetstream = client.jetstream(timeout=self._settings.timeout)
                 await self._ensure_stream(self._jetstream)
-        except (nats.errors.Error, OSError) as error:
+        except (nats.errors.Error, OSError, SinkError) as error:
+            if isinstance(error, SinkError) and self._error is None:
+                raise
+            # It waits on for the end of a connection whose TLS failed: what it noted first is the reason.
             raise SinkError(f"{self._said} can't be used: {reason(self._error or error)}.") from error
         else:
             self._client = client
@@ -209,3 +212,8 @@ async def _leave(client: Client) -> None:
     with suppress(nats.errors.Error, OSError):
         async with asyncio.timeout(GOODBYE):
             await client.close()
+    # Where a lost connection can't take what was still to be written, close() breaks off and leaves these running.
+    left: list[asyncio.Task[None] | None] = [one._wait_for_msgs_task for one in client._subs.values()]
+    for task in left:
+        if task is not None:
+            task.cancel()
