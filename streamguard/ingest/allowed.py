@@ -105,7 +105,10 @@ class SourceRules:
         Raises:
             SourceRefused: it lies elsewhere, by whatever way the path is written, or is no regular file.
         """
-        parts = urlsplit(uri) if _SCHEME.match(uri) else None
+        try:
+            parts = urlsplit(uri) if _SCHEME.match(uri) else None
+        except ValueError:
+            raise SourceRefused(f"'{public(uri)}' is no address of a file.") from None
         if parts is not None and parts.netloc not in ("", "localhost"):
             raise SourceRefused(f"'{public(uri)}' names a file on another machine.")
         named = unquote(parts.path) if parts is not None else uri

@@ -38,28 +38,28 @@ _MOST: Final = 500  # segments a page
 Refused = Callable[[str], None]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
     """A request's body: exact types, no unknown keys."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
-class _NewStream(_Body):
+class StreamBody(Body):
     name: Annotated[str, AfterValidator(stream_name)]
     uri: Annotated[str, Field(min_length=1, max_length=2048)]
 
 
-class _Rename(_Body):
+class RenameBody(Body):
     name: Annotated[str, AfterValidator(stream_name)]
 
 
-class _NewLabel(_Body):
+class LabelBody(Body):
     segment_id: Annotated[str, Field(min_length=1, max_length=128)]
     label: Literal["manipulated", "authentic", "unsure"]
     note: Annotated[str, Field(max_length=2000)] = ""
 
 
-_B = TypeVar("_B", bound=_Body)
+_B = TypeVar("_B", bound=Body)
 
 
 class Api:
@@ -130,12 +130,12 @@ class Api:
         return web.json_response(_stream(self._desk.stream(request.match_info["stream"])))
 
     async def _add_stream(self, request: web.Request) -> web.Response:
-        wanted = await self._body(request, _NewStream)
+        wanted = await self._body(request, StreamBody)
         stream = await self._desk.add(NewStream(wanted.name, wanted.uri))
         return web.json_response(_stream(stream), status=201, headers={"Location": f"{ROOT}/streams/{wanted.name}"})
 
     async def _rename_stream(self, request: web.Request) -> web.Response:
-        wanted = await self._body(request, _Rename)
+        wanted = await self._body(request, RenameBody)
         stream = await self._desk.rename(request.match_info["stream"], wanted.name)
         return web.json_response(_stream(stream), headers={"Content-Location": f"{ROOT}/streams/{wanted.name}"})
 
@@ -195,7 +195,7 @@ class Api:
     async def _add_label(self, request: web.Request) -> web.Response:
         if self._labels is None:
             raise Problem(409, "no-labels", "no labels are kept here; api.labels names the file for them")
-        wanted = await self._body(request, _NewLabel)
+        wanted = await self._body(request, LabelBody)
         name = wanted.segment_id
         if self.segments.get(name) is None and not await self._has_evidence(name):
             raise _no_segment(name)
@@ -267,16 +267,23 @@ class Api:
             await answer.write(text.encode())
 
     async def _body(self, request: web.Request, kind: type[_B]) -> _B:
-        data = await read_json(request, self._settings.limits.idle)
-        try:
-            return kind.model_validate(data)
-        except ValidationError as error:
-            # Without the input: it may hold a password.
-            errors = [
-                {"field": ".".join(map(str, each["loc"])), "message": each["msg"].removeprefix("Value error, ")}
-                for each in error.errors(include_url=False, include_input=False, include_context=False)
-            ]
-            raise Problem(422, "body", "the body is not what this takes", fields={"errors": errors}) from None
+        return fitted(await read_json(request, self._settings.limits.idle), kind)
+
+
+def fitted(data: dict[str, Any], kind: type[_B]) -> _B:
+    """A body as ``kind`` has it.
+
+    Raises:
+        Problem: it is something else; what was sent is not repeated, since it may hold a password.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        errors = [
+            {"field": ".".join(map(str, each["loc"])), "message": each["msg"].removeprefix("Value error, ")}
+            for each in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        raise Problem(422, "body", "the body is not what this takes", fields={"errors": errors}) from None
 
 
 @cache

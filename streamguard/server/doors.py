@@ -189,6 +189,15 @@ async def read_json(request: web.Request, seconds: float) -> dict[str, Any]:
             raw = await request.read()
     except TimeoutError:
         raise Problem(408, "slow", f"the body did not come within {seconds:g} s", CLOSE) from None
+    return parsed(raw)
+
+
+def parsed(raw: bytes) -> dict[str, Any]:
+    """The JSON object in a body.
+
+    Raises:
+        Problem: it is not JSON, or no object.
+    """
     try:
         data = json.loads(raw)
     except (ValueError, RecursionError):

@@ -155,6 +155,7 @@ def test_a_file_of_a_named_folder(tree, form):
         "{}/videos/absent.mp4",
         "videos/a b.mp4",
         "file:videos/a",
+        "file://[::ffff:1.2.3]/a.mp4",
         "file://elsewhere{}/videos/a%20b.mp4",
         "file://{}/videos/a%00b.mp4",
         "/dev/video0",

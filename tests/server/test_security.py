@@ -364,11 +364,15 @@ api:
   tokens: {token_file}
   labels: labels.jsonl
   allow_sources: {{schemes: [rtsp, http, demo], networks: [127.0.0.0/8]}}
+outbox: {{path: outbox.db}}
+sinks:
+  - {{name: newsroom, type: webhook, url: "http://127.0.0.1:9/hook?token={query}", secret_env: HOOK_KEY}}
 """
     )
     said = tmp_path / "said.txt"
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(sys.path),
+        "HOOK_KEY": PLANTED["webhook"] + "0123456789",
         "CAMERA": f"rtsp://bob:{password}@127.0.0.1:9/live?token={query}",
         "PYTHONFAULTHANDLER": "1",
     }
@@ -382,6 +386,7 @@ api:
             answers = [_use(base, tokens[0], password, query)]
             arguments = Path(f"/proc/{process.pid}/cmdline").read_bytes()
             until(lambda: b"next attempt" in said.read_bytes(), 120)
+            until(lambda: b"newsroom" in said.read_bytes(), 120)
             answers.append(_reached(f"{base}/metrics"))
             process.send_signal(signal.SIGABRT)
             process.wait(120)
@@ -390,9 +395,10 @@ api:
             process.wait()
     places = {"arguments": arguments} | {f"answer {number}": answer for number, answer in enumerate(answers)}
     places |= {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert {"said.txt", "events.jsonl", "tokens.json", "labels.jsonl"} <= set(places)
+    places.pop("streamguard.yaml")  # where the administrator wrote one
+    assert {"said.txt", "events.jsonl", "tokens.json", "labels.jsonl", "outbox.db"} <= set(places)
     assert b"Fatal Python error" in places["said.txt"], "the crash was seen"
-    secrets = [password, query, *(token.split("_", 2)[2] for token in tokens)]
+    secrets = [*PLANTED.values(), *(token.split("_", 2)[2] for token in tokens)]
     found = {(place, secret) for place, content in places.items() for secret in secrets if secret.encode() in content}
     assert found == set()
 
