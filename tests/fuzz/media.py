@@ -172,8 +172,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", type=float, default=10.0)
     parser.add_argument("--memory", type=int, default=1024)
-    parser.add_argument("--keep", type=Path, default=Path())
+    parser.add_argument("--keep", type=Path, default=Path("build/fuzz"))
     options = parser.parse_args()
+    options.keep.mkdir(parents=True, exist_ok=True)
     result = run(options.count, options.seed, options.limit, options.keep)
     told = ", ".join(f"{count} {what}" for what, count in sorted(result.told.items()))
     sys.stdout.write(

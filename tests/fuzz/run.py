@@ -19,11 +19,12 @@ def main() -> None:
     parser.add_argument("target")
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--keep", default=".")
+    parser.add_argument("--keep", type=Path, default=Path("build/fuzz"))
     options = parser.parse_args()
     with atheris.instrument_imports(include=["streamguard", "yaml"], enable_loader_override=False):
         from tests.fuzz.targets import TARGETS
 
+    options.keep.mkdir(parents=True, exist_ok=True)
     function, seeds = TARGETS[options.target]
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(seeds):
