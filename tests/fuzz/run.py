@@ -22,10 +22,11 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path("build/fuzz"))
     options = parser.parse_args()
     with atheris.instrument_imports(include=["streamguard", "yaml"], enable_loader_override=False):
-        from tests.fuzz.targets import TARGETS
+        from tests.fuzz.targets import TARGETS, every
 
     options.keep.mkdir(parents=True, exist_ok=True)
-    function, seeds = TARGETS[options.target]
+    mixed = [bytes([number]) + seed for number, (_, seeds) in enumerate(TARGETS.values()) for seed in seeds]
+    function, seeds = (every, mixed) if options.target == "every" else TARGETS[options.target]
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(seeds):
             (Path(corpus) / str(number)).write_bytes(seed)
