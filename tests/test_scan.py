@@ -62,7 +62,7 @@ def test_colours_follow_the_tags_to_the_classifiers_input(tmp_path):
 
 @pytest.mark.xfail(
     strict=True,
-    reason="the first-cut classifier moves by 0.03 with codec noise and by 0.06 with a crop moved by 2 pixels",
+    reason="the first-cut classifier moves by 0.13 from codec noise and crops that differ by a pixel or two",
 )
 def test_one_picture_scores_the_same_as_still_and_as_video(tmp_path):
     scores = scores_of([write_still(tmp_path / "a.png", photograph()), *videos(tmp_path, photograph())])
