@@ -30,7 +30,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(seeds):
             (Path(corpus) / str(number)).write_bytes(seed)
-        limits = [f"-max_total_time={options.seconds}", f"-seed={options.seed}", "-timeout=10", "-rss_limit_mb=2048"]
+        limits = [f"-max_total_time={options.seconds}", f"-seed={options.seed}", "-timeout=10", "-rss_limit_mb=4096"]
         flags = ["-max_len=2048", "-print_final_stats=1", f"-artifact_prefix={options.keep}/{options.target}-"]
         atheris.Setup([sys.argv[0], *limits, *flags, corpus], function)
         atheris.Fuzz()

@@ -11,9 +11,11 @@ ENGINE = load_engine("deepfake-base")
 def test_a_choice_is_measured_in_a_child_and_kept(tmp_path):
     heard, cache = [], ChoiceCache(tmp_path)
     tuned = tune(ENGINE, "openvino", heard.append, cache)
-    assert cache.kept(choice_key(ENGINE, "openvino", library())) == tuned.variant == "fp32"
+    assert cache.kept(choice_key(ENGINE, "openvino", library())) == tuned.variant
+    assert {"fp32", "int8"} <= tuned.milliseconds.keys()
+    assert tuned.variant in ENGINE.variants  # which of them is fastest depends on the processor
     assert tuned.kept is not None
-    assert tuned.line.startswith("deepfake-base on openvino: fp32 (fp32 ")
+    assert tuned.line.startswith(f"deepfake-base on openvino: {tuned.variant} (")
     assert heard[-1] == "deepfake-base: round 12 of 12"
     assert tuned.to_json().keys() == {
         "name", "sha256", "processor", "backend", "library", "milliseconds", "variant", "reason", "kept",
