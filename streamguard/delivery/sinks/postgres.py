@@ -99,7 +99,7 @@ def _troubles() -> tuple[type[Exception], ...]:
     """What asyncpg raises when a connection is of no use: the last of them after a server died in mid-answer."""
     import asyncpg
 
-    return asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError
+    return asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncpg.InternalClientError
 
 
 class PostgresSink:
@@ -136,7 +136,7 @@ class PostgresSink:
                     server_settings={"application_name": "streamguard"},
                 )
                 await self._prepare(self._connection)
-        except (*_troubles(), OSError) as error:
+        except _troubles() as error:
             raise SinkError(f"{self._said} can't be used: {reason(error)}.") from error
 
     async def _prepare(self, connection: Connection) -> None:
@@ -175,7 +175,7 @@ class PostgresSink:
                 await connection.execute(self._insert, texts, _LOCK)
         except asyncpg.DataError:
             await self._one_by_one(connection, events, texts)
-        except (*_troubles(), OSError) as error:
+        except _troubles() as error:
             raise SinkError(f"{self._said} did not take {len(events)} events: {reason(error)}.") from error
 
     async def _one_by_one(self, connection: Connection, events: Sequence[Event], texts: Sequence[str]) -> None:
@@ -190,7 +190,7 @@ class PostgresSink:
                 raise SinkRejected(
                     f"{self._said} refuses event '{event['id']}': {reason(error)}.", taken=place
                 ) from error
-            except (*_troubles(), OSError) as error:
+            except _troubles() as error:
                 raise SinkError(f"{self._said} is gone: {reason(error)}.") from error
 
     async def close(self) -> None:
@@ -199,6 +199,6 @@ class PostgresSink:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        with suppress(*_troubles(), OSError, TimeoutError):
+        with suppress(*_troubles(), TimeoutError):
             await connection.close(timeout=GOODBYE)
         connection.terminate()
