@@ -43,6 +43,7 @@ from streamguard.vision.sampler import FrameSampler, SamplerSettings, unhurried
 log = logging.getLogger(__name__)
 
 REMOVED = "removed"
+_HEED = 0.5  # seconds; a signal that the kernel gave to another thread is heeded when the main thread turns next
 STUCK = 30.0  # seconds of one turn of the inference thread; a frame takes a fraction of one
 FILE_BOUND = 8
 """Frames of a file that may wait: enough to keep the models busy while the decoder decodes."""
@@ -266,7 +267,12 @@ class Guard(StageListener):
         that was under way counts as failed.
         """
         with self, self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._over or not (stay or self._streams), duration)
+            ends = None if duration is None else time.monotonic() + duration
+            while not (self._stopping or self._over or not (stay or self._streams)):
+                left = _HEED if ends is None else min(_HEED, ends - time.monotonic())
+                if left <= 0:
+                    break
+                self._changed.wait(left)
             if self._over:
                 self._failures.update(dict.fromkeys(self._streams, "the inference thread failed"))
         return RunReport(dict(self._failures))

@@ -123,8 +123,8 @@ def flagged(number: int, stream: str = "door", ended: float | None = None) -> Ev
 
 
 def until(condition: Callable[[], object], limit: float = 60.0) -> None:
-    """Wait for something to be so."""
+    """Wait for something to be so, looking seldom enough that no limit on requests is met."""
     deadline = time.monotonic() + limit
     while not condition():
         assert time.monotonic() < deadline, f"not within {limit} s"
-        time.sleep(0.02)
+        time.sleep(0.1)

@@ -34,6 +34,15 @@ def streamguard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
+class _Process(subprocess.Popen[str]):
+    """Ends with the test: one that fails inside ``with`` waits for nobody."""
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
 @pytest.fixture
 def spawn(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Start the command as a process, in an empty folder, with pipes to read from."""
@@ -45,7 +54,7 @@ def spawn(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
             "STREAMGUARD_LISTEN": "127.0.0.1:0",
         }
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        return subprocess.Popen([*COMMAND, *arguments], cwd=tmp_path, env=environment, text=True, **streams)
+        return _Process([*COMMAND, *arguments], cwd=tmp_path, env=environment, text=True, **streams)
 
     return start
 
