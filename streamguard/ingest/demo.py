@@ -175,6 +175,26 @@ class _Recording:
         self._made += 1
 
 
+class Hand:
+    """A camera held by hand: what moves does so smoothly, about its mean, with the standard deviations ``shake``.
+
+    Two first-order autoregressions in a row; the start is drawn from what they settle to.
+    """
+
+    def __init__(self, rng: np.random.Generator, shake: npt.NDArray[np.float64], fps: float) -> None:
+        self._rng, self._shake = rng, shake
+        self._keep = math.exp(-1 / (fps * _SETTLE))
+        self._pushed, self._shaken = rng.standard_normal((2, shake.size))
+
+    def move(self) -> npt.NDArray[np.float64]:
+        """Where everything is a frame later, in the order and the units of ``shake``."""
+        keep = self._keep
+        self._pushed = keep * self._pushed + math.sqrt(1 - keep**2) * self._rng.standard_normal(self._shake.size)
+        self._shaken = keep * self._shaken + (1 - keep) * self._pushed
+        # The second stage of two equal ones settles to half the variance of the first.
+        return np.asarray(self._shake * self._shaken * math.sqrt(2), np.float64)
+
+
 class _Film:
     """Pictures of the photograph, one after the other."""
 
@@ -182,8 +202,7 @@ class _Film:
         self._seed = seed
         self._rng = np.random.default_rng([seed, 0])
         self._zoom = self._rng.uniform(1.9, 2.3)  # the face becomes 170 to 210 pixels wide
-        # Two first-order autoregressions in a row: a hand moves smoothly. The start is drawn from what they settle to.
-        self._pushed, self._shaken = self._rng.standard_normal((2, _SHAKE.size))
+        self._hand = Hand(self._rng, _SHAKE, FPS)
         self._noise = self._draw_noise(self._rng.uniform(1.0, 3.0))
         self._real = _enlarged(photograph())
         self._take = -1
@@ -218,11 +237,7 @@ class _Film:
 
     def _move(self) -> tuple[npt.NDArray[np.float64], float]:
         """The camera a frame later: (2, 3) matrix from enlarged photograph to frame, and the gain of its light."""
-        keep = math.exp(-1 / (FPS * _SETTLE))
-        self._pushed = keep * self._pushed + math.sqrt(1 - keep**2) * self._rng.standard_normal(_SHAKE.size)
-        self._shaken = keep * self._shaken + (1 - keep) * self._pushed
-        # The second stage of two equal ones settles to half the variance of the first.
-        pan, tilt, roll, zoom, gain = _SHAKE * self._shaken * math.sqrt(2)
+        pan, tilt, roll, zoom, gain = self._hand.move()
         scale = self._zoom * math.exp(zoom) / _ENLARGED
         linear = scale * np.array([[math.cos(roll), -math.sin(roll)], [math.sin(roll), math.cos(roll)]])
         offset = np.array([WIDTH / 2, HEIGHT / 2]) - linear @ (_ENLARGED * (_AIM + np.array([pan, tilt])))

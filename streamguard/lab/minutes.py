@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from streamguard.errors import UsageError
 from streamguard.frames import F32, U8, Box
+from streamguard.ingest.demo import Hand
 from streamguard.lab.augment import Crop, filmed
 from streamguard.lab.data import FaceStore, Sample
 from streamguard.pixels import crop
@@ -34,7 +35,6 @@ NOISE: Final = (0.5, 4.0)  # standard deviation, levels of 255
 WAVER: Final = 0.012  # standard deviation of the box's centre and size, in shares of it
 # Standard deviation of pan, tilt (shares of the face), roll (radians), zoom and gain (natural logarithms).
 SHAKE: Final = np.array([0.09, 0.06, math.radians(2.5), 0.05, 0.07])
-SETTLE: Final = 1.5  # seconds; time constant of the camera's movement
 _FRAME: Final = 1.9  # side of the filmed picture in faces
 
 
@@ -73,7 +73,9 @@ def film(sample: Sample, rng: np.random.Generator, target: Crop, length: float =
     size = round(side * _FRAME / 2) * 2
     sigma = float(rng.uniform(*NOISE))
     shots, boxes = [], []
-    for pan, tilt, roll, zoom, gain in _path(count, rng):
+    hand = Hand(rng, SHAKE, RATE)
+    for _ in range(count):
+        pan, tilt, roll, zoom, gain = hand.move()
         matrix = _aimed(sample.box, side * math.exp(zoom), roll, (pan * side, tilt * side), size)
         picture = cv2.warpAffine(sample.rgb, matrix, (size, size), flags=cv2.INTER_CUBIC,
                                  borderMode=cv2.BORDER_REFLECT_101)  # fmt: skip
@@ -84,16 +86,6 @@ def film(sample: Sample, rng: np.random.Generator, target: Crop, length: float =
     seen = filmed(shots, int(rng.integers(*CRFS)), rate=round(RATE))
     crops = [crop(picture, box, target.size, target.margin) for picture, box in zip(seen, boxes, strict=True)]
     return np.arange(count, dtype=np.float32) / np.float32(RATE), np.stack(crops)
-
-
-def _path(count: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.float64]]:
-    """Pan, tilt, roll, zoom and gain over time: two first-order autoregressions in a row, as a hand moves."""
-    keep = math.exp(-1 / (RATE * SETTLE))
-    pushed, shaken = rng.standard_normal((2, SHAKE.size))
-    for _ in range(count):
-        pushed = keep * pushed + math.sqrt(1 - keep**2) * rng.standard_normal(SHAKE.size)
-        shaken = keep * shaken + (1 - keep) * pushed
-        yield SHAKE * shaken * math.sqrt(2)  # the second of two equal stages settles to half the variance of the first
 
 
 def _aimed(box: Box, side: float, roll: float, move: tuple[float, float], size: int) -> npt.NDArray[np.float64]:
