@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import Final
@@ -43,6 +43,26 @@ def tls_context(sink: str, ca: str | None) -> ssl.SSLContext:
         return ssl.create_default_context(cadata=ca)
     except (ssl.SSLError, ValueError) as error:
         raise UsageError(f"sink '{sink}': ca_file holds no certificate. Name a PEM file.") from error
+
+
+def authority_needs_tls(ca_file: str | None, *, tls: bool) -> None:
+    """Refuse an authority that nothing would be verified against.
+
+    Raises:
+        ValueError: ``ca_file`` without ``tls``.
+    """
+    if ca_file is not None and not tls:
+        raise ValueError("ca_file has no use without tls: true")
+
+
+def password_needs_user(sink: str, user: str | None, secrets: Mapping[str, str]) -> None:
+    """Refuse a password that nobody would be logged in with.
+
+    Raises:
+        UsageError: a password in ``secrets`` without ``user``.
+    """
+    if "password" in secrets and user is None:
+        raise UsageError(f"sink '{sink}': there is a password, and no user. Set user.")
 
 
 def address(url: str, *schemes: str) -> SplitResult:

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from streamguard.delivery.events import Event
 from streamguard.delivery.sinks import SinkError, SinkRejected
-from streamguard.delivery.sinks.clients import GOODBYE, hush, positive, reason, require, tls_context, within
+from streamguard.delivery.sinks.clients import (
+    GOODBYE,
+    authority_needs_tls,
+    hush,
+    positive,
+    reason,
+    require,
+    tls_context,
+    within,
+)
 from streamguard.delivery.sinks.wire import CONTENT_TYPE, identity, stream_of, structured
 from streamguard.errors import UsageError
 
@@ -55,8 +64,7 @@ class KafkaSettings:
                 raise ValueError(f"'{server}' is no broker; expected HOST:PORT")
         if not _TOPIC.fullmatch(self.topic):
             raise ValueError("topic is no name of a topic: expected 1 to 249 of A-Z a-z 0-9 . _ -")
-        if self.ca_file is not None and not self.tls:
-            raise ValueError("ca_file has no use without tls: true")
+        authority_needs_tls(self.ca_file, tls=self.tls)
 
     def make(self, secrets: Mapping[str, str]) -> KafkaSink:
         """The sink, not yet open.

@@ -22,9 +22,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from streamguard.delivery.events import Event
 from streamguard.delivery.sinks import SinkError, SinkRejected
-from streamguard.delivery.sinks.clients import GOODBYE, hush, positive, reason, require, tls_context, within
+from streamguard.delivery.sinks.clients import (
+    GOODBYE,
+    authority_needs_tls,
+    hush,
+    password_needs_user,
+    positive,
+    reason,
+    require,
+    tls_context,
+    within,
+)
 from streamguard.delivery.sinks.wire import CONTENT_TYPE, Handed, stream_of, structured
-from streamguard.errors import UsageError
 
 if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
@@ -64,8 +73,7 @@ class MqttSettings:
         positive(timeout=self.timeout)
         if not self.prefix or set("+#\0") & set(self.prefix) or self.prefix.startswith(("/", "$")):
             raise ValueError("prefix is no topic: expected a text without + and #, and without / or $ in front")
-        if self.ca_file is not None and not self.tls:
-            raise ValueError("ca_file has no use without tls: true")
+        authority_needs_tls(self.ca_file, tls=self.tls)
 
     def make(self, secrets: Mapping[str, str]) -> MqttSink:
         """The sink, not yet open.
@@ -74,8 +82,7 @@ class MqttSettings:
             UsageError: the extra `mqtt` is not installed, a password without a user, or a bad ``ca_file``.
         """
         require("aiomqtt", "mqtt", self.name)
-        if "password" in secrets and self.user is None:
-            raise UsageError(f"sink '{self.name}': there is a password, and no user. Set user.")
+        password_needs_user(self.name, self.user, secrets)
         return MqttSink(self, secrets, tls_context(self.name, secrets.get("ca")) if self.tls else None)
 
 

@@ -16,9 +16,17 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from streamguard.delivery.events import Event
 from streamguard.delivery.sinks import SinkError, SinkRejected
-from streamguard.delivery.sinks.clients import GOODBYE, address, positive, reason, require, tls_context, within
+from streamguard.delivery.sinks.clients import (
+    GOODBYE,
+    address,
+    password_needs_user,
+    positive,
+    reason,
+    require,
+    tls_context,
+    within,
+)
 from streamguard.delivery.sinks.wire import CONTENT_TYPE, Handed, identity, stream_of, structured
-from streamguard.errors import UsageError
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -70,8 +78,7 @@ class NatsSettings:
             UsageError: the extra `nats` is not installed, a password without a user, or a bad ``ca_file``.
         """
         require("nats", "nats", self.name)
-        if "password" in secrets and self.user is None:
-            raise UsageError(f"sink '{self.name}': there is a password, and no user. Set user.")
+        password_needs_user(self.name, self.user, secrets)
         tls = any(server.startswith("tls:") for server in self.servers)
         return NatsSink(self, secrets, tls_context(self.name, secrets.get("ca")) if tls else None)
 
@@ -122,7 +129,7 @@ class NatsSink:
         self._error = None
 
         async def note(error: Exception) -> None:
-            self._error = error
+            self._error = self._error or error  # the first: what follows tells only that the line was then cut
 
         async def lost() -> None:
             self._lost.set()

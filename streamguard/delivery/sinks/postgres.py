@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from streamguard.delivery.events import Event
 from streamguard.delivery.sinks import SinkError, SinkRejected
-from streamguard.delivery.sinks.clients import GOODBYE, positive, reason, require, tls_context, within
+from streamguard.delivery.sinks.clients import (
+    GOODBYE,
+    authority_needs_tls,
+    positive,
+    reason,
+    require,
+    tls_context,
+    within,
+)
 from streamguard.delivery.sinks.wire import structured
 from streamguard.errors import UsageError
 
@@ -79,8 +87,7 @@ class PostgresSettings:
         positive(timeout=self.timeout)
         if not _IDENTIFIER.fullmatch(self.schema):
             raise ValueError("schema is no plain identifier: expected 1 to 63 of a-z 0-9 _, with no digit in front")
-        if self.ca_file is not None and not self.tls:
-            raise ValueError("ca_file has no use without tls: true")
+        authority_needs_tls(self.ca_file, tls=self.tls)
 
     def make(self, secrets: Mapping[str, str]) -> PostgresSink:
         """The sink, not yet open.

@@ -118,12 +118,17 @@ def check(face: Ground, other: Ground | None, needs_other: bool) -> None:
             f"a face of '{face.group}' with landmarks {face.landmarks.round(1).tolist()} in a picture of "
             f"{width}x{height} can't be forged: eyes and mouth have to lie in it, {SMALLEST_UNIT:g} pixels apart."
         )
-    if not needs_other:
-        return
+    if needs_other:
+        partner(face, other)
+
+
+def partner(face: Ground, other: Ground | None) -> Ground:
+    """The second face. Raises as :meth:`Family.pair` does where there is none of another group."""
     if other is None:
         raise UsageError(f"this forgery of '{face.group}' needs a second face, of another group. Give one.")
     if other.group == face.group:
         raise UsageError(f"both faces are of group '{face.group}'. A partner has to be of another group.")
+    return other
 
 
 def window_of(face: Ground, reach: float) -> Window:

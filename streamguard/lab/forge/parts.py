@@ -13,9 +13,8 @@ from typing import Final, Literal, Self
 import cv2
 import numpy as np
 
-from streamguard.errors import UsageError
 from streamguard.frames import F32, U8
-from streamguard.lab.forge.base import Ground, Pair, Window, check, composite, window_of
+from streamguard.lab.forge.base import Ground, Pair, Window, check, composite, partner, window_of
 from streamguard.lab.forge.colour import recoloured
 from streamguard.lab.forge.geometry import Edge, apply, fit, hull, mirrored, polygons
 from streamguard.lab.forge.mesh import CORNERS, LEFT_BROW, LEFT_EYE, NOSE, NOSE_TIP, PARTS, RIGHT_BROW, RIGHT_EYE
@@ -90,9 +89,7 @@ class PartEdit:
         target = face.mesh - window.origin
         if self.kind == "paint":
             return self._painted(face, window, target)
-        donor = mirrored(face) if self.kind == "mirror" else other
-        if donor is None:  # check has raised; this is for the type checker
-            raise UsageError("a second face is needed.")
+        donor = mirrored(face) if self.kind == "mirror" else partner(face, other)
         names = ("right eye", "left eye") if self.part == "eyes" else (self.part,)
         matrix = fit(donor.mesh[list(_ROUND)], target[list(_ROUND)], "affine")
         pasted = cv2.warpAffine(

@@ -13,9 +13,9 @@ from typing import Final, Self
 import cv2
 import numpy as np
 
-from streamguard.errors import PictureSize, UsageError
+from streamguard.errors import PictureSize
 from streamguard.frames import F32, U8
-from streamguard.lab.forge.base import Ground, Pair, Window, check, composite, log_uniform, window_of
+from streamguard.lab.forge.base import Ground, Pair, Window, check, composite, log_uniform, partner, window_of
 from streamguard.lab.forge.colour import coarser, recoloured
 from streamguard.lab.forge.geometry import Edge, Fit, Hull, hull, laid_over, outline, polygons
 from streamguard.lab.forge.mesh import LEFT_EYE, LIPS, RIGHT_EYE
@@ -68,10 +68,8 @@ class PoissonSwap:
     def pair(self, face: Ground, other: Ground | None = None) -> Pair:
         """(real, fake, mask); the real partner is the picture as it is."""
         check(face, other, self.needs_other)
-        if other is None:  # check has raised; this is for the type checker
-            raise UsageError("a second face is needed.")
         window = window_of(face, _REACH)
-        pasted, moved = laid_over(other, face, window, self.fit)
+        pasted, moved = laid_over(partner(face, other), face, window, self.fit)
         target = face.mesh - window.origin
         hard = np.minimum(outline(self.hull, target, window.size), outline("oval", moved, window.size))
         if self.own:

@@ -12,8 +12,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from streamguard.errors import UsageError
-from streamguard.lab.forge.base import Ground, Pair, check, composite, log_uniform, window_of
+from streamguard.lab.forge.base import Ground, Pair, check, composite, log_uniform, partner, window_of
 from streamguard.lab.forge.colour import coarser, recoloured
 from streamguard.lab.forge.geometry import FITS, HULLS, Edge, Fit, Hull, laid_over, outline
 
@@ -61,10 +60,8 @@ class TwoIdentity:
     def pair(self, face: Ground, other: Ground | None = None) -> Pair:
         """(real, fake, mask); the real partner is the picture as it is."""
         check(face, other, self.needs_other)
-        if other is None:  # check has raised; this is for the type checker
-            raise UsageError("a second face is needed.")
         window = window_of(face, _REACH)
-        pasted, moved = laid_over(other, face, window, self.fit)
+        pasted, moved = laid_over(partner(face, other), face, window, self.fit)
         target = face.mesh - window.origin
         # What both faces cover: beyond the other one's outline lies its background.
         theirs = outline("oval", moved, window.size)

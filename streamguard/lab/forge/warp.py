@@ -14,9 +14,8 @@ from typing import Final, Self
 import cv2
 import numpy as np
 
-from streamguard.errors import UsageError
 from streamguard.frames import F32
-from streamguard.lab.forge.base import Ground, Pair, check, composite, log_uniform, window_of
+from streamguard.lab.forge.base import Ground, Pair, check, composite, log_uniform, partner, window_of
 from streamguard.lab.forge.colour import recoloured
 from streamguard.lab.forge.geometry import apply, displaced, enlarged, fit, hull, nodes, polygons
 from streamguard.lab.forge.mesh import (
@@ -102,9 +101,7 @@ class Warped:
         ground = window.of(face.rgb)
         made = displaced(ground, enlarged(field, width, height, step), interpolation).astype(np.float32)
         if self.inside:
-            if other is None:  # check has raised; this is for the type checker
-                raise UsageError("a second face is needed.")
-            made = _with_inside(made, other, target, face.unit)
+            made = _with_inside(made, partner(face, other), target, face.unit)
         return composite(face.rgb, made, enlarged(touched, width, height, step), window)
 
     def _shift(self, face: Ground, other: Ground | None) -> F32:
