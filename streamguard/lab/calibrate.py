@@ -34,6 +34,7 @@ from streamguard.lab.statistics import platt
 
 HIGHEST: Final = 3.5
 LEAST_RISE: Final = 0.25  # a net that says the same of everything has no rise to speak of
+Logits = tuple[F32, npt.NDArray[np.float64]]  # times of scores, and the calibrated logits
 SLOWER: Final = 2  # every second score of a simulated minute: the lowest rate that serving allows, nearly
 
 
@@ -58,6 +59,10 @@ class Maxima(NamedTuple):
 
     level: npt.NDArray[np.float64]
     rise: npt.NDArray[np.float64]
+
+    def flagged(self, threshold: float, rise: float) -> int:
+        """How many of them an operating point flags."""
+        return int(((self.level >= threshold) | (self.rise >= rise)).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +90,21 @@ def calibrate(scorer: Scorer, faces: Faces, tracks: Sequence[Track], filmed: Seq
     temperature, bias = platt(raw, faces.label)
     scale = Calibration(temperature, bias, {})
     real = scale.calibrated(raw[faces.label == 0])
-    talking = peaks_of(scorer, scale, tracks)
+    talking = maxima_of(scored(scorer, scale, tracks))
     if not talking.level.size:
         raise UsageError(f"no real track of the calibration part lasts {SHORTEST} s: no threshold can be set.")
     return Calibration(temperature, bias, operating_points(real, talking, minutes_of(scale, filmed)))
 
 
-def peaks_of(scorer: Scorer, scale: Calibration, tracks: Sequence[Track]) -> Maxima:
-    """The maxima of each track of :data:`~streamguard.lab.scoring.SHORTEST` seconds and more."""
+def scored(scorer: Scorer, scale: Calibration, tracks: Sequence[Track]) -> list[Logits]:
+    """Times and calibrated logits of each track of :data:`~streamguard.lab.scoring.SHORTEST` seconds and more."""
     long = [track for track in tracks if float(track.pts[-1] - track.pts[0]) >= SHORTEST]
-    return _maxima([peak(track.pts, scale.calibrated(scorer(track.pictures))) for track in long])
+    return [(track.pts, scale.calibrated(scorer(track.pictures))) for track in long]
+
+
+def maxima_of(tracks: Sequence[Logits]) -> Maxima:
+    """The maxima of each track, by its times and calibrated logits."""
+    return _maxima([peak(pts, logits) for pts, logits in tracks])
 
 
 def minutes_of(scale: Calibration, filmed: Sequence[tuple[F32, F32]]) -> Maxima:
@@ -138,9 +148,7 @@ def operating_points(real: npt.NDArray[np.float64], talking: Maxima, minutes: Ma
         floor = min(HIGHEST, max(faces, float(talking.level.max()) + rule.margin))
         threshold = round(max(level, floor), 3)
         risen = round(max(LEAST_RISE, rise, float(talking.rise.max()) + rule.margin / 2), 3)
-        flagged, made = (
-            int(((found.level >= threshold) | (found.rise >= risen)).sum()) for found in (talking, minutes)
-        )
+        flagged, made = (found.flagged(threshold, risen) for found in (talking, minutes))
         promise = (
             f"At most {rule.alpha:.1%} of fresh simulated minutes of real faces are flagged, if they are like those it "
             f"was set on (split conformal; {made} of {count} flagged, a person each; stills before a moving camera). "

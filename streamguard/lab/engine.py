@@ -19,14 +19,14 @@ from streamguard.frames import F32, U8
 from streamguard.lab import export as files
 from streamguard.lab.augment import Crop
 from streamguard.lab.batches import Batches, Mixture
-from streamguard.lab.calibrate import Calibration, calibrate, peaks_of
+from streamguard.lab.calibrate import Calibration, calibrate, maxima_of, scored
 from streamguard.lab.card import card
 from streamguard.lab.data import SOURCES, STILLS, FaceStore, Part
 from streamguard.lab.minutes import minutes
 from streamguard.lab.model import PRETRAINED, settle_cpu
 from streamguard.lab.openings import with_openings
 from streamguard.lab.probe import probe
-from streamguard.lab.scoring import EACH, SHORTEST, Faces, Track, faces_of, tracks_of
+from streamguard.lab.scoring import EACH, Faces, Track, faces_of, tracks_of
 from streamguard.lab.statistics import BINS, auc, ece, interval
 from streamguard.lab.train import lineage, trained
 from streamguard.pixels import RESAMPLER
@@ -101,7 +101,9 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
         {part: tracks_of(store, part, crop) for part in ("calibration", "measure")},
     )
     runners = {name: files.Runner(model, config.threads) for name, model in models.items()}
-    figures = _figures(held.search, runners)
+    raw = {name: runner(held.search.pictures) for name, runner in runners.items()}
+    figures = _figures(held.search, raw)
+    figures |= {f"ms_{n}": round(_milliseconds(r, held.search.pictures[:1]), 2) for n, r in runners.items()}
     figures["int8_loss"] = round(_loss(figures["figures"]), 4)
     figures["int8_ships"] = figures["int8_loss"] <= LARGEST_LOSS
     if not figures["int8_ships"]:
@@ -117,7 +119,7 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
         "machine": config.machine or f"{platform.machine()}, {config.threads} thread(s)",
         "command": f"streamguard lab export --run runs/{run.name} --out engines/{files.NAME} --each {config.each}",
     }  # fmt: skip
-    metrics |= figures | _points(held, runners, scales) | _probed(store, training.seed, crop)
+    metrics |= figures | _points(held, raw, runners, scales) | _probed(store, training.seed, crop)
     (run / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     facts = files.Facts(config.version, created, training.size, training.margin,
                         {n: (s.temperature, s.bias) for n, s in scales.items()},
@@ -159,9 +161,8 @@ def _training_facts(net: Any, run: Path, store: FaceStore) -> dict[str, Any]:
     }
 
 
-def _figures(search: Faces, runners: Mapping[str, files.Runner]) -> dict[str, Any]:
-    """AUC by kind and source, and the time a face, of each variant that was made."""
-    raw = {name: runner(search.pictures) for name, runner in runners.items()}
+def _figures(search: Faces, raw: Mapping[str, F32]) -> dict[str, Any]:
+    """AUC by kind and source of each variant that was made, by its raw logits."""
     sets = [("plain", s) for s in STILLS] + [("chain", s) for s in STILLS] + [("forged", None)]
     sets += [("forged", str(s)) for s in np.unique(search.source)]
     figures = []
@@ -175,15 +176,16 @@ def _figures(search: Faces, runners: Mapping[str, files.Runner]) -> dict[str, An
             low, high = interval(auc, scores[rows], label, group)
             row[name] = {"value": auc(scores[rows], label), "low": low, "high": high}
         figures.append(row)
-    times = {f"ms_{name}": round(_milliseconds(runner, search.pictures[:1]), 2) for name, runner in runners.items()}
-    return {"figures": figures, **times}
+    return {"figures": figures}
 
 
-def _points(held: Held, runners: Mapping[str, files.Runner], scales: Mapping[str, Calibration]) -> dict[str, Any]:
+def _points(
+    held: Held, raw: Mapping[str, F32], runners: Mapping[str, files.Runner], scales: Mapping[str, Calibration]
+) -> dict[str, Any]:
     """ECE, operating points, and false alarms on talking people, of each variant that ships."""
     found: dict[str, Any] = {"points": {name: scale.points for name, scale in scales.items()}}
-    for name, runner in runners.items():
-        found[f"ece_{name}"] = round(ece(scales[name].calibrated(runner(held.search.pictures)), held.search.label), 3)
+    for name, scale in scales.items():
+        found[f"ece_{name}"] = round(ece(scale.calibrated(raw[name]), held.search.label), 3)
     found["tracks"] = [
         _alarms(part, tracks, name, runners[name], scales[name])
         for part, tracks in held.tracks.items()
@@ -193,14 +195,13 @@ def _points(held: Held, runners: Mapping[str, files.Runner], scales: Mapping[str
 
 
 def _alarms(part: str, tracks: Sequence[Track], name: str, runner: files.Runner, scale: Calibration) -> dict[str, Any]:
-    long = [track for track in tracks if float(track.pts[-1] - track.pts[0]) >= SHORTEST]
-    scores = np.concatenate([scale.calibrated(runner(track.pictures)) for track in long])
+    found = scored(runner, scale, tracks)
+    scores = np.concatenate([logits for _, logits in found])
     point = scale.points["default"]
-    found = peaks_of(runner, scale, long)
     return {
-        "people": part, "variant": name, "tracks": len(long), "scores": int(scores.size),
+        "people": part, "variant": name, "tracks": len(found), "scores": int(scores.size),
         "above_zero": float((scores > 0).mean()), "above_default": float((scores >= point["threshold"]).mean()),
-        "flagged": int(((found.level >= point["threshold"]) | (found.rise >= point["rise"])).sum()),
+        "flagged": maxima_of(found).flagged(point["threshold"], point["rise"]),
     }  # fmt: skip
 
 
