@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from streamguard.inference.engines import Engine, carrier
+from streamguard.inference.plans import write_whole
 from streamguard.inference.processor import low_precision, processor
 
 log = logging.getLogger(__name__)
@@ -113,10 +112,7 @@ class ChoiceCache:
         path = self._path(choice.key)
         text = json.dumps(asdict(choice) | {"measured": datetime.now(UTC).isoformat(timespec="seconds")}, indent=1)
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self.folder, delete=False, encoding="utf-8") as file:
-                file.write(text + "\n")
-            os.replace(file.name, path)  # whoever reads meanwhile sees the old choice or the new one, never half
+            write_whole(path, f"{text}\n".encode())
         except OSError as error:
             log.warning("'%s' can't be written (%s): nothing is kept", path, error)
             return None

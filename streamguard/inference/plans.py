@@ -128,12 +128,21 @@ class PlanCache:
     def _write(self, path: Path, key: PlanKey, plan: bytes) -> None:
         header = json.dumps(asdict(key) | {"bytes": len(plan), "crc32": zlib.crc32(plan)}).encode()
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as file:
-                file.write(_MAGIC + header + b"\n" + plan)
-            os.replace(file.name, path)  # whoever reads meanwhile sees the old plan or the new one, never half
+            write_whole(path, _MAGIC + header + b"\n" + plan)
         except OSError as error:
             log.warning("plan '%s' can't be kept (%s): the next start builds it again", path, error)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put a file in its place, in a folder of the owner's alone: who reads meanwhile sees the old one or the new one.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+    os.replace(file.name, path)
 
 
 def _read(path: Path, key: PlanKey) -> tuple[bytes | None, str]:
