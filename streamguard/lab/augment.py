@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from streamguard.errors import InputUnreadable
-from streamguard.frames import F32, U8, Box, Matrix, Picture
+from streamguard.frames import U8, Box, Matrix, Picture
 from streamguard.pixels import crop, picture_of, picture_of_rgb, rgb_of
 
 SMALLEST_FACE: Final = 72.0  # pixels of the longer side of the box, after the chain's first resizing
@@ -226,9 +226,3 @@ def _as_a_detector(box: Box, rng: np.random.Generator) -> Box:
     return Box(
         cx - box.width * grow / 2, cy - box.height * grow / 2, cx + box.width * grow / 2, cy + box.height * grow / 2
     )
-
-
-def landmarks_within(landmarks: F32, box: Box) -> bool:
-    """Whether all five lie in the box: else the detector took something for a face."""
-    x, y = landmarks[:, 0], landmarks[:, 1]
-    return bool(((x > box.x1) & (x < box.x2) & (y > box.y1) & (y < box.y2)).all())

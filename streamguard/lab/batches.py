@@ -9,7 +9,7 @@ resumed run sees what an unbroken one does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import cv2
@@ -126,14 +126,6 @@ def forged_pair(
     forgery = SelfBlend.draw(rng)
     chain = policy(int(rng.integers(2**31)))
     real, fake, _ = forgery.pair(ground, sample.landmarks)
-    return chain.apply(real, sample.box, crop), chain.apply(fake, sample.box, crop)
-
-
-def forged_like_the_demo(sample: Sample, rng: np.random.Generator, crop: Crop) -> tuple[U8, U8]:
-    """(real, fake) with blend ratio 1 and the surroundings left as they are, as in a made stream."""
-    forgery = replace(SelfBlend.draw(rng, ratio=1.0), on_source=True)
-    chain = Chain(int(rng.integers(2**31)))
-    real, fake, _ = forgery.pair(sample.rgb, sample.landmarks)
     return chain.apply(real, sample.box, crop), chain.apply(fake, sample.box, crop)
 
 
