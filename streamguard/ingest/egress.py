@@ -132,7 +132,7 @@ class Exit:
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     def close(self) -> None:
-        """End it, with what is under way."""
+        """End it, with what is under way; in the thread of its loop."""
         if self._server is not None:
             self._server.close()
             self._server = None

@@ -37,6 +37,11 @@ def loop():
         made.close()
 
 
+async def closed(way):
+    """An exit belongs to the thread of its loop, as everything of asyncio does."""
+    way.close()
+
+
 async def _cancel_all():
     tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in tasks:
@@ -101,7 +106,7 @@ def test_frames_come_through_the_exit_with_a_password(tmp_path):
             frames = [frame for frame, _ in zip(connection, range(10), strict=False)]
         assert len(frames) == 10
         assert way.refused == 0
-        way.close()
+        run(closed(way))
 
 
 def test_a_redirection_of_an_rtsp_server_is_not_followed(caplog):
@@ -112,7 +117,7 @@ def test_a_redirection_of_an_rtsp_server_is_not_followed(caplog):
             source = LiveSource(through(way, "rtsp://cam.test/live"), name="door")
             with pytest.raises(SourceLost):
                 source.open(1)
-            way.close()
+            run(closed(way))
         assert visits == []
     assert way.refused == 1
     assert "stream 'door': refused: a redirection (status 302)" in caplog.text
@@ -238,7 +243,7 @@ def test_a_file_is_read_through_the_exit_under_its_name(tmp_path):
             assert len(list(connection)) == 20
         with open_source(f"http://films.test:{port}/clip.mp4", options=options).open(2) as connection:
             assert len(list(connection)) == 20
-        way.close()
+        run(closed(way))
     assert names.asked == ["films.test"], "resolved once, however often FFmpeg connects"
     assert way.refused == 0
 
@@ -251,7 +256,7 @@ def test_a_name_that_is_bound_anew_is_of_no_use(tmp_path):
             open_source(f"http://films.test:{port}/clip.mp4", options=options).open(1)
         with pytest.raises(SourceLost):
             open_source(f"https://films.test:{port}/live", options=options).open(1)
-        way.close()
+        run(closed(way))
     assert visits == []
     assert way.refused == 2
 
@@ -269,7 +274,7 @@ def test_redirections_and_playlists_are_judged_too(tmp_path, caplog):
             for path in ("moved", "live.m3u8", "files.m3u8", "clip.mp4"):
                 with pytest.raises((SourceLost, InputError)):
                     open_source(f"http://127.0.0.1:{here}/{path}", options=options).open(1)
-            way.close()
+            run(closed(way))
         assert visits == []
     assert way.refused >= 3
     assert "host '127.0.0.2' is not allowed here" in caplog.text
@@ -282,7 +287,7 @@ def test_a_playlist_and_its_segments_are_read(tmp_path):
         options = SourceOptions(proxy=f"http://127.0.0.1:{way.port}")
         with open_source(f"http://127.0.0.1:{port}/live.m3u8", options=options).open(1) as connection:
             assert len(list(connection)) == 50
-        way.close()
+        run(closed(way))
     assert way.refused == 0
 
 
@@ -304,17 +309,13 @@ def test_a_proxy_for_nothing_else(request_):
         with socket.create_connection(("127.0.0.1", way.port), timeout=60) as client:
             client.sendall(request_)
             assert not client.recv(65_536).startswith(b"HTTP/1.1 2")
-        way.close()
+        run(closed(way))
     assert way.refused == 1
 
 
 def test_a_closed_exit_leads_nowhere():
     with loop() as run:
         way = run(open_rtsp("x", Target("x", 1, "127.0.0.1")))
-        run(_closing(way))
+        run(closed(way))
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.1", way.port), timeout=60).close()
-
-
-async def _closing(way):
-    way.close()
