@@ -48,6 +48,23 @@ class Chain:
     def apply(self, rgb: U8, box: Box, target: Crop) -> U8:
         """(H, W, 3) uint8 RGB with a face at ``box`` -> (size, size, 3) uint8 RGB, degraded and cropped."""
         rng = np.random.default_rng(self.seed)
+        rgb, box = self._degraded(rgb, box, rng)
+        picture = picture_of_rgb(rgb, matrix=_MATRICES[rng.integers(2)])
+        return crop(picture, _as_a_detector(box, rng), target.size, target.margin)
+
+    def twice(self, rgb: U8, box: Box, target: Crop) -> tuple[U8, U8]:
+        """As :meth:`apply`, and the same degraded picture as one more program would store it: once more through a mild
+        codec, with the box that its detector finds there. A person sees no difference between the two."""
+        rng, again = np.random.default_rng(self.seed), np.random.default_rng((self.seed, 1))
+        degraded, box = self._degraded(rgb, box, rng)
+        picture = picture_of_rgb(degraded, matrix=_MATRICES[rng.integers(2)])
+        box = _as_a_detector(box, rng)
+        first = crop(picture, box, target.size, target.margin)
+        stored = picture_of_rgb(_stored(degraded, again), matrix=_MATRICES[again.integers(2)])
+        return first, crop(stored, _as_a_detector(box, again, 0.015), target.size, target.margin)
+
+    @staticmethod
+    def _degraded(rgb: U8, box: Box, rng: np.random.Generator) -> tuple[U8, Box]:
         rgb, box = surroundings(rgb, box, float(rng.uniform(0.2, 0.4)))
         if rng.random() < 0.5:
             rgb, box = mirrored(rgb, box)
@@ -59,8 +76,7 @@ class Chain:
             rgb, box = _scaled(rgb, box, factor, rng)
         if rng.random() < 0.2:
             rgb = _compressed(rgb, rng)
-        picture = picture_of_rgb(rgb, matrix=_MATRICES[rng.integers(2)])
-        return crop(picture, _as_a_detector(box, rng), target.size, target.margin)
+        return rgb, box
 
 
 def plain(rgb: U8, box: Box, target: Crop) -> U8:
@@ -218,10 +234,18 @@ def _shifted(rgb: U8, dx: int, dy: int) -> U8:
     return np.ascontiguousarray(padded[4 + dy : 4 + dy + height, 4 + dx : 4 + dx + width], np.uint8)
 
 
-def _as_a_detector(box: Box, rng: np.random.Generator) -> Box:
-    """The box moved and scaled by up to 8 %, as boxes of another detector, or of the next frame, are."""
-    dx, dy = rng.uniform(-0.08, 0.08, 2)
-    grow = 1 + rng.uniform(-0.08, 0.08)
+def _stored(rgb: U8, rng: np.random.Generator) -> U8:
+    """JPEG 80 to 97, or H.264 at CRF 14 to 24: what costs a file its size and nobody notices."""
+    if rng.random() < 0.5:
+        return jpeg(rgb, int(rng.integers(80, 98)))
+    even = np.ascontiguousarray(rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2])
+    return h264([even], int(rng.integers(14, 25)), _PRESETS[rng.integers(len(_PRESETS))])
+
+
+def _as_a_detector(box: Box, rng: np.random.Generator, reach: float = 0.08) -> Box:
+    """The box moved and scaled by up to ``reach``: as boxes of another detector, or of the next frame, are."""
+    dx, dy = rng.uniform(-reach, reach, 2)
+    grow = 1 + rng.uniform(-reach, reach)
     cx, cy = box.centre[0] + dx * box.width, box.centre[1] + dy * box.height
     return Box(
         cx - box.width * grow / 2, cy - box.height * grow / 2, cx + box.width * grow / 2, cy + box.height * grow / 2

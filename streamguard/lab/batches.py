@@ -17,7 +17,7 @@ import numpy as np
 from torch.utils.data import Dataset as TorchDataset
 
 from streamguard.errors import PictureSize, UsageError
-from streamguard.frames import F32, U8
+from streamguard.frames import F32, U8, Box
 from streamguard.ingest.forgery import SelfBlend
 from streamguard.lab import policies
 from streamguard.lab.augment import Chain, Crop, softened
@@ -45,10 +45,14 @@ class Mixture:
     seed: int = 1
     families: str = table.DEFAULT  # see streamguard.lab.forge.table
     policy: str = policies.DEFAULT
+    twins: int = 0  # pictures of the forged pairs, half of them real, that come a second time, stored once more
 
 
 class Batches(TorchDataset[tuple[U8, F32]]):
-    """Batch number ``step``: pictures (N, S, S, 3) uint8 RGB, labels (N,) float32, 1 = fake."""
+    """Batch number ``step``: pictures (N + T, S, S, 3) uint8 RGB, labels (N + T,) float32, 1 = fake.
+
+    N is ``mixture.batch``. The last T = ``mixture.twins`` show what the first T show, stored once more.
+    """
 
     def __init__(self, store: FaceStore, mixture: Mixture, steps: int) -> None:
         self.store, self.mixture, self.steps = store, mixture, steps
@@ -68,6 +72,9 @@ class Batches(TorchDataset[tuple[U8, F32]]):
         }
         for source in alone:  # one label only: the source would give it away
             self._supplied = {key: rows for key, rows in self._supplied.items() if key[0] != source}
+        most = 2 * self._pairs
+        if mixture.twins % 2 or not 0 <= mixture.twins <= most:
+            raise UsageError(f"{mixture.twins} twins: an even number up to {most}, the pictures of the pairs, will do.")
         self._forger = None
         if not chosen.plain:
             self._forger = Forger(store, Meshes(store), mixture.part, chosen.families, tuple(self._ground))
@@ -75,15 +82,22 @@ class Batches(TorchDataset[tuple[U8, F32]]):
     def __len__(self) -> int:
         return self.steps
 
+    @property
+    def _pairs(self) -> int:
+        return round(self.mixture.batch * (self.mixture.pairs if self._supplied else 1.0) / 2)
+
     def __getitem__(self, step: int) -> tuple[U8, F32]:
         cv2.setNumThreads(1)
         mixture = self.mixture
         rng = np.random.default_rng((mixture.seed * MILLION + step) % 2**63)
-        pairs = round(mixture.batch * (mixture.pairs if self._supplied else 1.0) / 2)
+        pairs = self._pairs
         pictures: list[U8] = []
         labels: list[int] = []
+        twins: list[U8] = []
         for source in _choices(rng, {s: w for s, w in GROUND.items() if s in self._ground}, pairs):
-            pictures += self._pair(source, rng)
+            views = self._pair(source, rng, twice=len(twins) < mixture.twins)
+            pictures += views[:2]
+            twins += views[2:]
             labels += [0, 1]
         couples = (mixture.batch - 2 * pairs) // 2
         for source in _choices(rng, {s: w for s, w in SUPPLIED.items() if (s, 0) in self._supplied}, couples):
@@ -93,27 +107,41 @@ class Batches(TorchDataset[tuple[U8, F32]]):
                 chain = self._policy(int(rng.integers(2**31)))
                 pictures.append(chain.apply(sample.rgb, sample.box, mixture.crop))
                 labels.append(label)
-        return np.stack(pictures), np.array(labels, np.float32)
+        return np.stack(pictures + twins), np.array(labels + labels[: len(twins)], np.float32)
 
-    def _pair(self, source: str, rng: np.random.Generator) -> tuple[U8, U8]:
+    def _pair(self, source: str, rng: np.random.Generator, *, twice: bool) -> list[U8]:
         rows = self._ground[source]
         while True:
             index = int(rows[rng.integers(rows.size)])
             try:
                 if self._forger is None:
-                    return forged_pair(self.store.read(source, index), rng, self.mixture.crop, self._policy)
+                    return forged_pair(
+                        self.store.read(source, index), rng, self.mixture.crop, self._policy, twice=twice
+                    )
                 made = self._forger.forge(source, index, rng)
                 chain = self._policy(int(rng.integers(2**31)))
-                real, fake = (chain.apply(p, made.ground.box, self.mixture.crop) for p in made.pair[:2])
-                return real, fake
+                return through(chain, made.pair[:2], made.ground.box, self.mixture.crop, twice=twice)
             except PictureSize:  # landmarks outside the picture: another face takes its place
                 continue
 
 
+def through(chain: Policy, pair: tuple[U8, U8], box: Box, crop: Crop, *, twice: bool) -> list[U8]:
+    """Both partners through one chain: (real, fake), and with ``twice`` their second views after them."""
+    if not twice:
+        return [chain.apply(picture, box, crop) for picture in pair]
+    views = [chain.twice(picture, box, crop) for picture in pair]
+    return [*(first for first, _ in views), *(second for _, second in views)]
+
+
 def forged_pair(
-    sample: Sample, rng: np.random.Generator, crop: Crop, policy: Callable[[int], Policy] = Chain
-) -> tuple[U8, U8]:
-    """(real, fake), self-blended, (size, size, 3) uint8 RGB each, through the same chain.
+    sample: Sample,
+    rng: np.random.Generator,
+    crop: Crop,
+    policy: Callable[[int], Policy] = Chain,
+    *,
+    twice: bool = False,
+) -> list[U8]:
+    """(real, fake), self-blended, (size, size, 3) uint8 RGB each, as :func:`through` one chain.
 
     In one case of five the ground is softened before it is forged: an enlarged picture is nothing suspicious.
 
@@ -126,7 +154,7 @@ def forged_pair(
     forgery = SelfBlend.draw(rng)
     chain = policy(int(rng.integers(2**31)))
     real, fake, _ = forgery.pair(ground, sample.landmarks)
-    return chain.apply(real, sample.box, crop), chain.apply(fake, sample.box, crop)
+    return through(chain, (real, fake), sample.box, crop, twice=twice)
 
 
 def _choices(rng: np.random.Generator, weights: dict[str, float], count: int) -> list[str]:

@@ -13,9 +13,9 @@ _CARD = """\
 
 EfficientNet-Lite0 with one logit ({parameters} M parameters), started from ImageNet weights
 ({pretrained}) and trained by
-`streamguard lab train` for {steps} steps of {batch} pictures ({minutes} minutes on {cores}; steps and first learning
-rate of each run, the next one by `--start`: {stages}). **A first cut**: it shows the whole chain on real models, and
-is to be replaced by one that was searched and trained longer.
+`streamguard lab train` for {steps} steps of {batch} pictures ({minutes} minutes on {cores}). Each run went on from the
+one before (`--start`); steps, first learning rate, forged families and augmentation of each: {stages}. **A first cut**:
+it shows the whole chain on real models, and is to be replaced by one that was searched and trained longer.
 
 - Input `face`: (N, 3, {size}, {size}) float32 RGB, normalised as the manifest says, N dynamic. Faces get there by
   `streamguard.pixels.crop`: square round the detector's box, margin {margin}, resampler `{resampler}`.
@@ -32,12 +32,15 @@ Pictures of the manifest's split `train`, cut by group: fit 70 %, search 15 %, c
 |---|---|---|
 {data}
 
-Half of each batch are supplied pictures, as many real as fake of each source; half are self-blended pairs (own code
-after Shiohara and Yamasaki, CVPR 2022) of which real partner and fake pass one chain: resizing up and down, light,
-blur, denoising, sharpening, noise, JPEG 30-95, H.264 at CRF 18-40. {people_fit} of the {people} talking people may
-train, {people_calibration} calibrate, {people_measure} only measure false alarms; the rule is `lab.data.Parts`.
-A quality probe (logistic regression on sharpness, blockiness, colour moments) on what leaves the chain has AUC
-{probe_supplied} on the supplied half and {probe_pairs} on the pairs; 0.5 would mean that quality tells nothing.
+Half of each batch are supplied pictures, as many real as fake of each source; half are forged pairs of the families
+named above (own code; `lab.forge.table` names the papers) of which real partner and fake pass one chain: resizing up
+and down, light, blur, denoising, sharpening, noise, JPEG 30-95, H.264 at CRF 18-40. Twins are pictures that come again,
+stored once more by a mild codec; the squared difference of the two logits is part of the loss.
+
+{people_fit} of the {people} talking people may train, {people_calibration} calibrate, {people_measure} only measure
+false alarms; the rule is `lab.data.Parts`. A quality probe (logistic regression on sharpness, blockiness, colour
+moments) on what leaves the chain has AUC {probe_supplied} on the supplied half and {probe_pairs} on the pairs; 0.5
+would mean that quality tells nothing.
 
 Sources: DFDC (crops), OpenForensics, StyleGAN1 and FFHQ, UTKFace, short videos of talking people. They show real
 people, under research and non-commercial terms as far as known; none is in this folder. Hence the licence: research and

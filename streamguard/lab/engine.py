@@ -7,7 +7,7 @@ import logging
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -18,7 +18,7 @@ import typer
 from streamguard.frames import F32, U8
 from streamguard.lab import export as files
 from streamguard.lab.augment import Crop
-from streamguard.lab.batches import Batches, Mixture
+from streamguard.lab.batches import Batches
 from streamguard.lab.calibrate import Calibration, calibrate, maxima_of, scored
 from streamguard.lab.card import card
 from streamguard.lab.data import SOURCES, STILLS, FaceStore, Part
@@ -28,7 +28,7 @@ from streamguard.lab.openings import with_openings
 from streamguard.lab.probe import probe
 from streamguard.lab.scoring import EACH, Faces, Track, faces_of, tracks_of
 from streamguard.lab.statistics import BINS, auc, ece, interval
-from streamguard.lab.train import lineage, trained
+from streamguard.lab.train import Stage, TrainConfig, lineage, mixture_of, trained
 from streamguard.pixels import RESAMPLER
 
 LARGEST_LOSS: Final = 0.005  # AUC that int8 may lose; with more it does not ship
@@ -94,7 +94,7 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
     out.mkdir(parents=True, exist_ok=True)
     models = {"fp32": out / "model.onnx", "int8": out / "model.int8.onnx"}
     files.export(net, models["fp32"], training.size)
-    files.quantise(models["fp32"], models["int8"], _quantised_on(store, crop))
+    files.quantise(models["fp32"], models["int8"], _quantised_on(store, training))
     held = Held(
         faces_of(store, "search", crop, each=config.each),
         faces_of(store, "calibration", crop, seed=8, each=config.each),
@@ -119,7 +119,7 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
         "machine": config.machine or f"{platform.machine()}, {config.threads} thread(s)",
         "command": f"streamguard lab export --run runs/{run.name} --out engines/{files.NAME} --each {config.each}",
     }  # fmt: skip
-    metrics |= figures | _points(held, raw, runners, scales) | _probed(store, training.seed, crop)
+    metrics |= figures | _points(held, raw, runners, scales) | _probed(store, training)
     (run / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     facts = files.Facts(config.version, created, training.size, training.margin,
                         {n: (s.temperature, s.bias) for n, s in scales.items()},
@@ -129,8 +129,8 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
     return metrics
 
 
-def _quantised_on(store: FaceStore, crop: Crop) -> U8:
-    batches = Batches(store, Mixture(16, 0.5, crop, "fit", seed=5), QUANTISED_ON)
+def _quantised_on(store: FaceStore, training: TrainConfig) -> U8:
+    batches = Batches(store, replace(mixture_of(training), batch=16, seed=5, twins=0), QUANTISED_ON)
     return np.concatenate([batches[step][0] for step in range(QUANTISED_ON)])
 
 
@@ -153,12 +153,17 @@ def _training_facts(net: Any, run: Path, store: FaceStore) -> dict[str, Any]:
         "parameters": round(sum(p.numel() for p in net.parameters()) / 1e6, 2),
         "steps": sum(stage.steps for stage in stages),
         "minutes": round(sum(stage.seconds for stage in stages) / 60),
-        "stages": ", then ".join(f"{stage.steps} at {stage.rate:g}" for stage in stages),
+        "stages": ", then ".join(_stage(stage) for stage in stages),
         "cores": "one to two shared CPU cores",
         "people": sum(counts.values()),
         **{f"people_{part}": count for part, count in counts.items()},
         "data": [{"source": s, "used": _USED[s], "faces": int(store.find(s, "fit").size)} for s in SOURCES],
     }
+
+
+def _stage(stage: Stage) -> str:
+    twins = f", {stage.twins} twins a step" if stage.twins else ""
+    return f"{stage.steps} at {stage.rate:g} on `{stage.families}` (`{stage.policy}`{twins})"
 
 
 def _figures(search: Faces, raw: Mapping[str, F32]) -> dict[str, Any]:
@@ -216,8 +221,8 @@ def _milliseconds(runner: files.Runner, picture: U8, rounds: int = 30) -> float:
     return float(np.median(times)) * 1e3
 
 
-def _probed(store: FaceStore, seed: int, crop: Crop) -> dict[str, float]:
-    found = probe(store, Mixture(32, 0.5, crop, "fit", seed + 100))
+def _probed(store: FaceStore, training: TrainConfig) -> dict[str, float]:
+    found = probe(store, replace(mixture_of(training), seed=training.seed + 100, twins=0))
     return {f"probe_{name}": round(value, 3) for name, value in found.items()}
 
 

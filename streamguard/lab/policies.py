@@ -36,6 +36,10 @@ class Policy(Protocol):
         """(H, W, 3) uint8 RGB with a face at ``box`` -> (size, size, 3) uint8 RGB, changed and cropped."""
         ...
 
+    def twice(self, rgb: U8, box: Box, target: Crop) -> tuple[U8, U8]:
+        """:meth:`apply`, and the same picture stored once more: two that ought to score alike."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Cutout:
@@ -45,14 +49,21 @@ class Cutout:
 
     def apply(self, rgb: U8, box: Box, target: Crop) -> U8:
         """See :class:`Policy`."""
-        picture = Chain(self.seed).apply(rgb, box, target)
-        rng = np.random.default_rng((self.seed, 1))  # a stream of its own: the chain stays what it is without holes
+        return self._holed(Chain(self.seed).apply(rgb, box, target))
+
+    def twice(self, rgb: U8, box: Box, target: Crop) -> tuple[U8, U8]:
+        """See :class:`Policy`. Both have the same holes."""
+        first, second = Chain(self.seed).twice(rgb, box, target)
+        return self._holed(first), self._holed(second)
+
+    def _holed(self, picture: U8) -> U8:
+        rng = np.random.default_rng((self.seed, 2))  # a stream of its own: the chain stays what it is without holes
         if rng.random() < 0.5:
             return picture
-        picture = picture.copy()
+        picture, size = picture.copy(), picture.shape[0]
         for _ in range(int(rng.integers(1, 3))):
-            width, height = (max(1, round(float(s) * target.size)) for s in rng.uniform(0.15, 0.35, 2))
-            x, y = (int(rng.integers(0, target.size - side + 1)) for side in (width, height))
+            width, height = (max(1, round(float(s) * size)) for s in rng.uniform(0.15, 0.35, 2))
+            x, y = (int(rng.integers(0, size - side + 1)) for side in (width, height))
             picture[y : y + height, x : x + width] = _GREY
         return picture
 
@@ -90,6 +101,11 @@ class Paper:
             rgb = np.asarray(cv2.cvtColor(lab, cv2.COLOR_Lab2RGB), np.uint8)
         picture = plain(rgb, box, target)
         return np.ascontiguousarray(picture[::-1]) if over < 0.25 else picture
+
+    def twice(self, rgb: U8, box: Box, target: Crop) -> tuple[U8, U8]:
+        """See :class:`Policy`. Without compression in it, the second is the first."""
+        picture = self.apply(rgb, box, target)
+        return picture, picture
 
 
 DEFAULT: Final = "forensic"

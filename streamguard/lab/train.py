@@ -60,6 +60,8 @@ class TrainConfig:
     smoothing: float = 0.04  # supplied labels are a little wrong; logits stay moderate
     pretrained: bool = True
     architecture: str = ARCHITECTURE
+    twins: int = 0  # pictures that come again, stored once more; 8 make a step a fifth longer
+    steady: float = 0.5  # weight of the squared difference of the two logits of such a picture
     families: str = table.DEFAULT  # of the forged pairs; see streamguard.lab.forge.table
     policy: str = policies.DEFAULT  # "paper" knows no compression, "forensic+cutout" hides parts of the face
     start: str | None = None  # run whose averaged net this one goes on from, as `settle` leaves it
@@ -84,6 +86,9 @@ def train(  # noqa: PLR0913 - a command's options
         str, typer.Option(help="Forged pairs: all, names with weights (blends:2,warp), or all,-warp.")
     ] = _DEFAULT.families,
     policy: Annotated[str, typer.Option(help="Augmentation: forensic, forensic+cutout or paper.")] = _DEFAULT.policy,
+    twins: Annotated[
+        int, typer.Option(min=0, help="Pictures of a step that come again, stored once more, and ought to score alike.")
+    ] = _DEFAULT.twins,
     start: Annotated[
         Path | None, typer.Option(help="Run folder whose net to start from; by default the ImageNet weights.")
     ] = None,
@@ -92,7 +97,7 @@ def train(  # noqa: PLR0913 - a command's options
     """Train the base classifier. Data by $STREAMGUARD_DATA."""
     config = TrainConfig(
         size=size, batch=batch, steps=steps, minutes=minutes, seed=seed, threads=threads, families=families,
-        policy=policy,
+        policy=policy, twins=twins,
     )  # fmt: skip
     if start is not None:
         config = replace(config, start=str(start), rate=SETTLED_RATE)
@@ -106,9 +111,15 @@ def train(  # noqa: PLR0913 - a command's options
 
 def run(store: FaceStore, out: Path, config: TrainConfig, *, resume: bool = False) -> Ema:
     """Train on batches of the store's fit part; as :func:`fit`."""
-    crop = Crop(config.size, config.margin)
-    mixture = Mixture(config.batch, config.pairs, crop, "fit", config.seed, config.families, config.policy)
-    return fit(Batches(store, mixture, config.steps), out, config, resume=resume)
+    return fit(Batches(store, mixture_of(config), config.steps), out, config, resume=resume)
+
+
+def mixture_of(config: TrainConfig) -> Mixture:
+    """What the batches of such a run are drawn from."""
+    return Mixture(
+        batch=config.batch, pairs=config.pairs, crop=Crop(config.size, config.margin), seed=config.seed,
+        families=config.families, policy=config.policy, twins=config.twins,
+    )  # fmt: skip
 
 
 def fit(
@@ -151,7 +162,7 @@ def fit(
         for group in optimiser.param_groups:
             group["lr"] = rate_at(config, step, progress)
         torch.manual_seed(config.seed * 1_000_003 + step)  # dropout of a resumed run = of an unbroken one
-        losses.append(_step(net, optimiser, pictures, labels, config.smoothing))
+        losses.append(_step(net, optimiser, pictures, labels, config))
         ema.update(net, step)
         done = step + 1 == config.steps or progress >= 1
         if (step + 1) % LOG_EVERY == 0 or done:
@@ -185,10 +196,13 @@ def rate_at(config: TrainConfig, step: int, progress: float) -> float:
 
 
 def _step(
-    net: nn.Module, optimiser: torch.optim.Optimizer, pictures: torch.Tensor, labels: torch.Tensor, smoothing: float
+    net: nn.Module, optimiser: torch.optim.Optimizer, pictures: torch.Tensor, labels: torch.Tensor, config: TrainConfig
 ) -> float:
-    targets = labels * (1 - smoothing) + smoothing / 2
-    loss = nn.functional.binary_cross_entropy_with_logits(net(normalised(pictures))[:, 0], targets)
+    targets = labels * (1 - config.smoothing) + config.smoothing / 2
+    logits = net(normalised(pictures))[:, 0]
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, targets)
+    if config.twins:  # after S. Zheng et al., "Improving the Robustness of Deep Neural Networks via Stability Training"
+        loss = loss + config.steady * (logits[: config.twins] - logits[-config.twins :]).square().mean()
     optimiser.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -243,11 +257,14 @@ def trained(out: Path) -> tuple[nn.Module, TrainConfig, int]:
 
 
 class Stage(NamedTuple):
-    """One run of a net's training: steps, seconds, and the learning rate that it began at."""
+    """One run of a net's training: steps, seconds, the learning rate that it began at, and what its pairs were."""
 
     steps: int
     seconds: float
     rate: float
+    families: str
+    policy: str
+    twins: int
 
 
 def lineage(out: Path) -> list[Stage]:
@@ -259,7 +276,11 @@ def lineage(out: Path) -> list[Stage]:
     state = load_state(out)
     config = TrainConfig(**state["config"])
     before = lineage(Path(config.start)) if config.start is not None else []
-    return [*before, Stage(int(state["step"]), float(state["seconds"]), config.rate)]
+    return [*before, _stage_of(state, config)]
+
+
+def _stage_of(state: dict[str, Any], config: TrainConfig) -> Stage:
+    return Stage(int(state["step"]), float(state["seconds"]), config.rate, config.families, config.policy, config.twins)
 
 
 def _save(out: Path, config: TrainConfig, step: int, seconds: float, net: nn.Module, ema: Ema,

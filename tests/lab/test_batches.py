@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("h5py")
 
-from streamguard.errors import InputMissing
+from streamguard.errors import InputMissing, UsageError
 from streamguard.lab.augment import Chain, Crop
 from streamguard.lab.batches import GROUND, Batches, Mixture, _choices, forged_pair
 from streamguard.lab.data import FaceStore
@@ -68,3 +68,21 @@ def test_families_beyond_the_default_need_their_meshes(made_store, tmp_path):
     (tmp_path / "faces.h5").write_bytes(made_store.path.read_bytes())
     with pytest.raises(InputMissing, match=r"Make them with `streamguard lab forge`"):
         Batches(FaceStore(tmp_path / "faces.h5"), Mixture(batch=8, crop=TINY, families="warp"), steps=1)
+
+
+@pytest.mark.parametrize("families", ["self-blended", "all"])
+def test_twins_show_the_first_pictures_stored_once_more(meshed, families):
+    without = Batches(meshed, Mixture(batch=8, crop=TINY, families=families), steps=1)[0]
+    pictures, labels = Batches(meshed, Mixture(batch=8, crop=TINY, families=families, twins=4), steps=1)[0]
+    assert (pictures[:8] == without[0]).all()
+    assert labels.tolist() == [*without[1], 0, 1, 0, 1]
+    apart = np.abs(pictures[:4].astype(int) - pictures[8:]).mean(axis=(1, 2, 3))
+    others = np.abs(pictures[:4].astype(int) - pictures[4:8]).mean(axis=(1, 2, 3))
+    assert (apart > 0).all()
+    assert (apart < others / 2).all()
+
+
+@pytest.mark.parametrize("twins", [3, 6, -2])
+def test_a_number_of_twins_that_no_batch_has_is_refused(made_store, twins):
+    with pytest.raises(UsageError, match="an even number up to 4"):
+        Batches(made_store, Mixture(batch=8, crop=TINY, twins=twins), steps=1)

@@ -25,7 +25,7 @@ from streamguard.lab import export as files
 from streamguard.lab.calibrate import Rule
 from streamguard.lab.engine import EngineConfig, write_engine
 from streamguard.lab.model import Ema, build, logits, normalised
-from streamguard.lab.train import EARLY, TrainConfig, lineage, load_state, rate_at, run, trained
+from streamguard.lab.train import EARLY, TrainConfig, _step, lineage, load_state, rate_at, run, trained
 
 # torch's tracing exporter and the quantiser announce deprecations of their own: not ours to fix.
 pytestmark = [pytest.mark.lab, pytest.mark.filterwarnings("ignore")]
@@ -74,6 +74,25 @@ def test_a_run_goes_on_from_another_ones_net(made_store, straight, tmp_path):
     for name in still:
         torch.testing.assert_close(after[name], before[name], rtol=0, atol=0, msg=name)
     assert not torch.equal(after["conv_head.weight"], before["conv_head.weight"])
+
+
+def test_twins_are_drawn_together():
+    """The more their difference weighs, the more alike two views of a picture score; a plain net shows it soonest."""
+    drawn = torch.Generator().manual_seed(1)
+    pictures = torch.randint(0, 256, (8, 8, 8, 3), generator=drawn, dtype=torch.uint8)
+    views = (pictures[:4].int() + torch.randint(-20, 21, (4, 8, 8, 3), generator=drawn)).clamp(0, 255).to(torch.uint8)
+    batch, labels = torch.cat((pictures, views)), torch.tensor([0.0, 1.0] * 6)
+    apart = {}
+    for steady in (0.0, 5.0):
+        torch.manual_seed(2)
+        net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 1))
+        optimiser = torch.optim.AdamW(net.parameters(), lr=1e-2)
+        for _ in range(60):
+            _step(net, optimiser, batch, labels, replace(TINY, twins=4, steady=steady))
+        found = net(normalised(batch))[:, 0]
+        assert (found > 0).tolist() == (labels > 0).tolist()
+        apart[steady] = float((found[:4] - found[-4:]).square().mean())
+    assert apart[5.0] < apart[0.0] / 2
 
 
 def test_the_lineage_counts_every_run(made_store, straight, tmp_path):
