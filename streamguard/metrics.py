@@ -66,6 +66,7 @@ class Metrics:
         self.http_refused = counter("http_refused", "HTTP requests and connections refused, by reason.", "reason")
         self.outbox_commits = counter("outbox_commits", "Commits of the outbox to its disk, by outcome.", "outcome")
         self.outbox_uncommitted = gauge("outbox_uncommitted", "Events in memory alone: the disk takes none.")
+        self.outbox_unmarked = counter("outbox_unmarked", "Events of segments that a crash would leave open.")
         self.engine_info = gauge("engine_info", "1 for each engine in use.", "name", "sha256", "backend", "variant")
 
     def forget_stream(self, stream: str) -> None:

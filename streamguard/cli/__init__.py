@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from streamguard import __version__
-from streamguard.cli import bench, config, console, engines, evidence, replay, scan, serve, tokens, watch
+from streamguard.cli import bench, config, console, engines, evidence, outbox, replay, scan, serve, tokens, watch
 from streamguard.cli.logs import LogFormat, LogLevel, set_up
 from streamguard.errors import StreamGuardError
 
@@ -65,6 +65,7 @@ app.command("bench")(bench.bench)
 app.add_typer(config.app, name="config")
 app.add_typer(evidence.app, name="evidence")
 app.command("replay")(replay.replay)
+app.add_typer(outbox.app, name="outbox")
 
 
 @app.command(

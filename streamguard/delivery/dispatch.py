@@ -18,7 +18,7 @@ from streamguard.delivery.events import Event
 from streamguard.delivery.outbox import Outbox
 from streamguard.delivery.retry import Retry, RetrySettings
 from streamguard.delivery.sinks import Sink, SinkClosed, SinkError, SinkRejected
-from streamguard.delivery.store import StoreFailed
+from streamguard.delivery.store import Letter, StoreFailed
 from streamguard.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -39,11 +39,13 @@ class Consumer:
 @dataclass(frozen=True, slots=True)
 class DispatchSettings:
     """Seconds: ``max_age`` as in :class:`~streamguard.delivery.outbox.OutboxSettings`; ``grace`` for what waits when
-    the run ends; ``ending`` for a call that was cancelled, or for closing a sink."""
+    the run ends; ``ending`` for a call that was cancelled, or for closing a sink; ``look`` until an idle sink looks
+    again for dead letters that somebody wants to be tried once more."""
 
     max_age: float = 604_800.0
     grace: float = 10.0
     ending: float = 5.0
+    look: float = 5.0
     retry: RetrySettings = field(default_factory=RetrySettings)
 
 
@@ -159,6 +161,7 @@ class _Line:
         self._away = False
         self._failures = 0
         self._burying = False
+        self._fair = True  # one dead letter at most between two batches: events go first
         self._ending = asyncio.Event()
         self._due = float("inf")
 
@@ -186,9 +189,14 @@ class _Line:
         if last and self._late():
             return True
         try:
+            letter = self._outbox.letter(self.name) if self._fair and not (last or self._away) else None
+            if letter is not None:
+                self._fair = False
+                return await self._again(letter)
             rows = self._young(self._outbox.pending(self.name, self._consumer.sink.batch))
         except StoreFailed as error:
             return await self._failed(SinkError(str(error)), 0, last)
+        self._fair = True
         if not rows:
             return await self._idle(last)
         failure = await self._attempt([json.loads(row.body) for row in rows])
@@ -203,6 +211,24 @@ class _Line:
         else:
             return await self._failed(failure, len(rows), last)
         return False
+
+    async def _again(self, letter: Letter) -> bool:
+        """Hand one dead letter over, once more and no oftener. Whether nobody reads."""
+        event = json.loads(letter.body)
+        failure = await self._attempt([event])
+        if isinstance(failure, SinkClosed):
+            self._closed(failure)
+            return True
+        self._outbox.settle(letter, None if failure is None else str(failure))
+        if failure is None:
+            log.warning("sink '%s' took dead letter %d, event '%s'", self.name, letter.sequence, event["id"])
+            self._metrics.sink_deliveries.labels(self.name, "delivered").inc()
+            return False
+        log.warning("dead letter %d of sink '%s' stays dead: %s", letter.sequence, self.name, failure)
+        if isinstance(failure, SinkRejected):
+            self._metrics.sink_deliveries.labels(self.name, "dead").inc()
+            return False
+        return await self._failed(failure, 1, last=False)
 
     def _young(self, rows: list[Row]) -> list[Row]:
         """Rows that may still be delivered: those that waited too long become dead letters."""
@@ -222,7 +248,7 @@ class _Line:
             await self._wait(self.news, 1.0)
             return False
         if not last:
-            await self.news.wait()
+            await self._wait(self.news, self._settings.look)
         return last
 
     async def _attempt(self, events: Sequence[Event]) -> SinkError | None:

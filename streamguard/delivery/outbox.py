@@ -19,14 +19,16 @@ from typing import Final
 
 from streamguard.delivery.backlog import Backlog, Row, rank_of
 from streamguard.delivery.events import Event
+from streamguard.delivery.markers import Markers
 from streamguard.delivery.restart import closed_by_restart, closes, segment_of
-from streamguard.delivery.store import Dead, Store, StoreFailed, Work
+from streamguard.delivery.store import Dead, Letter, Store, StoreFailed, Work
 from streamguard.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 BOUND: Final = 10_000
 """Events in memory: those not written yet, and all where there is no file."""
+_LETTERS: Final = 100  # dead letters that were tried once more, of which the disk does not know yet
 _AGAIN: Final = 1.0  # seconds until a disk that took nothing is tried again
 
 
@@ -74,7 +76,8 @@ class Outbox:
         self._backlog = Backlog(bound)
         self._readers: dict[str, _Reader] = {}
         self._dead: list[Dead] = []
-        self._segments: dict[str, str | None] = {}
+        self._letters: dict[int, str | None] = {}
+        self._markers = Markers(() if store is None else store.segments(), bound)
         self._last, was = (0, 0.0) if store is None else store.standing()
         self._offset = was - clock()
         self._seen = self._last  # by the writer
@@ -115,8 +118,8 @@ class Outbox:
 
     def recover(self) -> int:
         """Close the segments that a crash left open. How many there were."""
-        left = [] if self._store is None else self._store.segments()
-        for body in left:
+        left = {} if self._store is None else self._store.segments()
+        for body in left.values():
             self.take(closed_by_restart(json.loads(body)))
         self.flush()
         return len(left)
@@ -137,11 +140,18 @@ class Outbox:
             row = Row(self._last, self.now(), rank_of(event["type"]), body)
             for reader in self._readers.values():
                 reader.pending += 1
-            if segment is not None and self.durable:
-                self._segments[segment] = None if closes(event) else body
+            if segment is not None and self.durable and not self._markers.note(segment, _marker(event, body)):
+                self._unmarked()
             if (gone := self._backlog.add(row, kept=self._writing)) is not None:
                 self._lose([gone.sequence], "memory is full of events that wait")
             self._news.notify_all()
+
+    def _unmarked(self) -> None:
+        self._metrics.outbox_unmarked.inc()
+        why = "the disk takes nothing, and more segments are open than memory has room for"
+        if why not in self._said:
+            self._said.add(why)
+            log.error("a crash would leave segments open: %s", why)
 
     def append(self, event: Event) -> int:
         """Take an event and commit it; its number. For the writer's thread, or before that runs."""
@@ -180,18 +190,22 @@ class Outbox:
 
     def _work(self) -> Work | None:
         rows = self._backlog.after(0)
-        if not (rows or self._dead or self._segments or self._unsaved):
+        segments = self._markers.hand_over()
+        if not (rows or self._dead or segments or self._letters or self._unsaved):
             return None
         self._writing = self._last
         cursors = {name: reader.at for name, reader in self._readers.items() if reader.keep}
-        work = Work(rows, cursors, self._dead, self._segments, self._done(), self._last, self.now())
-        self._dead, self._segments, self._unsaved = [], {}, False
+        work = Work(rows, cursors, self._dead, segments, dict(self._letters), self._done(), self._last, self.now())
+        self._dead, self._unsaved = [], False
         return work
 
     def _committed(self, work: Work, gone: Sequence[int]) -> None:
         self._metrics.outbox_commits.labels("done").inc()
         with self._news:
             self._backlog.forget(self._writing)
+            self._markers.written()
+            for place in work.letters:
+                del self._letters[place]
             self._visible, self._writing = self._writing, 0
             self._generation += 1
             self._lose(gone, "the outbox is full; updates go first")
@@ -207,7 +221,7 @@ class Outbox:
                 log.error("%s Events go out from memory meanwhile; a crash would lose them.", error)
             self._failing, self._again = True, self._clock() + _AGAIN
             self._dead = [*work.dead, *self._dead]
-            self._segments = {**work.segments, **self._segments}
+            self._markers.failed()
             self._unsaved = True
             through, self._writing = self._writing, 0
             self._show(through)
@@ -278,6 +292,23 @@ class Outbox:
                 self._dead.append(Dead(sink, row, reason))
         self.acknowledge(sink, row.sequence)
 
+    def letter(self, sink: str) -> Letter | None:
+        """A dead letter of the sink that somebody wants to be tried once more; :meth:`settle` says what became of it.
+
+        Raises:
+            StoreFailed: the disk does not give it.
+        """
+        with self._news:
+            tried = max(self._letters, default=0)
+            if self._store is None or self._failing or len(self._letters) >= _LETTERS or not self._readers[sink].keep:
+                return None
+        return self._store.letter(sink, tried)
+
+    def settle(self, letter: Letter, reason: str | None) -> None:
+        """The letter was taken, or stays dead for that reason. Written with the next commit, within a second."""
+        with self._news:
+            self._letters[letter.place] = reason
+
     def leave(self, sink: str) -> None:
         """The sink takes nothing more in this run; one that is kept finds its events in the next."""
         with self._news:
@@ -294,6 +325,11 @@ class Outbox:
             self._lose([row.sequence for row in self._backlog.after(0)], "they had not gone out when the run ended")
         if self._store is not None:
             self._store.close()
+
+
+def _marker(event: Event, body: str) -> str | None:
+    """What a crash would close the event's segment from; None if it has ended."""
+    return None if closes(event) else body
 
 
 def _dismiss(store: Store, sink: str, at: int) -> None:

@@ -1,4 +1,5 @@
-"""The outbox on disk: one SQLite file, one writer, one reader, and nothing else that has it open.
+"""The outbox on disk: one SQLite file, one writer, one reader. Beside them only dead letters are looked at and marked,
+by another process (letters.py).
 
 WAL with ``synchronous=FULL``: a commit is on the disk when it returns, and readers see what is committed alone
 (https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_synchronous).
@@ -17,7 +18,7 @@ from streamguard.delivery.backlog import Rank, Row
 from streamguard.errors import StreamGuardError
 
 APPLICATION: Final = 0x53474F42  # "SGOB" in the file's header: an outbox of StreamGuard
-VERSION: Final = 1
+VERSION: Final = 2
 
 # A table for each rank: rows that go together lie together, so that deleting them gives whole pages back.
 _TABLES: Final[dict[Rank, str]] = {rank: f"event_{rank.name.lower()}" for rank in Rank if rank is not Rank.DEAD}
@@ -28,13 +29,19 @@ _SCHEMA: Final = (
     )
     + """
 CREATE TABLE dead (number INTEGER PRIMARY KEY, sink TEXT NOT NULL, sequence INTEGER NOT NULL, reason TEXT NOT NULL,
-                   body TEXT NOT NULL);
+                   body TEXT NOT NULL, again INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX dead_again ON dead (sink, number) WHERE again = 1;
 CREATE TABLE cursor (sink TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE segment (name TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE state (only INTEGER PRIMARY KEY CHECK (only = 0), last INTEGER NOT NULL, clock REAL NOT NULL);
 INSERT INTO state VALUES (0, 0, 0.0);
 """
 )
+# What makes a file of that version one of the next.
+_STEPS: Final = {
+    1: "ALTER TABLE dead ADD COLUMN again INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX dead_again ON dead (sink, number) WHERE again = 1;",
+}
 # One statement, so that all tables are read as one commit left them.
 _READ: Final = (
     " UNION ALL ".join(
@@ -63,17 +70,28 @@ class Dead:
 
 
 @dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter that is to be tried once more: its place among the dead, and the event's number and JSON."""
+
+    place: int
+    sequence: int
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """What one commit writes. ``segments``: last event of each open segment, None for one that has ended.
 
-    ``done``: every sink has the events up to this number; ``last``: the highest number given out; ``clock``: the
-    outbox' own clock, seconds.
+    ``letters``: what became of dead letters that were tried once more, by their place: None for one that was taken,
+    else why it stays dead. ``done``: every sink has the events up to this number; ``last``: the highest number given
+    out; ``clock``: the outbox' own clock, seconds.
     """
 
     rows: Sequence[Row] = ()
     cursors: Mapping[str, int] = field(default_factory=dict)
     dead: Sequence[Dead] = ()
     segments: Mapping[str, str | None] = field(default_factory=dict)
+    letters: Mapping[int, str | None] = field(default_factory=dict)
     done: int = 0
     last: int = 0
     clock: float = 0.0
@@ -104,9 +122,9 @@ class Store:
         """Events no longer wait for that sink."""
         self._writer.execute("DELETE FROM cursor WHERE sink = ?", (sink,))
 
-    def segments(self) -> list[str]:
-        """The last event of each segment that is open, as JSON."""
-        return [body for (body,) in self._writer.execute("SELECT body FROM segment ORDER BY name")]
+    def segments(self) -> dict[str, str]:
+        """The last event of each segment that is open, as JSON, by the segment's name."""
+        return dict(self._writer.execute("SELECT name, body FROM segment ORDER BY name"))
 
     def standing(self) -> tuple[int, float]:
         """The highest number given out, and the outbox' clock, as the last commit left them."""
@@ -199,6 +217,10 @@ class Store:
             "INSERT INTO dead (sink, sequence, reason, body) VALUES (?, ?, ?, ?)",
             [(one.sink, one.row.sequence, one.reason, one.row.body) for one in work.dead],
         )
+        taken = [(place,) for place, reason in work.letters.items() if reason is None]
+        write("DELETE FROM dead WHERE number = ?", taken)
+        still = [(reason, place) for place, reason in work.letters.items() if reason is not None]
+        write("UPDATE dead SET again = 0, reason = ? WHERE number = ?", still)
         write("INSERT OR REPLACE INTO cursor VALUES (?, ?)", work.cursors.items())
         write("DELETE FROM segment WHERE name = ?", [(name,) for name, body in work.segments.items() if body is None])
         write("INSERT OR REPLACE INTO segment VALUES (?, ?)", [item for item in work.segments.items() if item[1]])
@@ -220,6 +242,22 @@ class Store:
             raise StoreFailed(f"outbox '{self.path}' can't be read: {error}.") from error
         return [Row(sequence, stored, Rank(rank), body) for sequence, stored, rank, body in found]
 
+    def letter(self, sink: str, after: int) -> Letter | None:
+        """The sink's first dead letter behind that place that is to be tried once more.
+
+        Raises:
+            StoreFailed: the disk does not give it.
+        """
+        try:
+            found = self._reader.execute(
+                "SELECT number, sequence, body FROM dead WHERE sink = ? AND again = 1 AND number > ? "
+                "ORDER BY number LIMIT 1",
+                (sink, after),
+            ).fetchone()
+        except sqlite3.Error as error:
+            raise StoreFailed(f"outbox '{self.path}' can't be read: {error}.") from error
+        return None if found is None else Letter(*found)
+
     def close(self) -> None:
         """Both connections; the last one to close folds the log into the file."""
         self._reader.close()
@@ -232,6 +270,12 @@ def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10.0)
     connection.execute("PRAGMA synchronous = FULL")
     return connection
+
+
+def bring_up_to_date(connection: sqlite3.Connection, version: int) -> None:
+    """Make a file of an earlier version one of this version, in one transaction."""
+    steps = "".join(_STEPS[step] for step in range(version, VERSION))
+    connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION}; COMMIT;")
 
 
 def create(path: Path) -> None:

@@ -11,7 +11,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from streamguard.delivery.store import APPLICATION, VERSION, Store, StoreFailed, connect, create
+from streamguard.delivery.store import (
+    APPLICATION,
+    VERSION,
+    Store,
+    StoreFailed,
+    bring_up_to_date,
+    connect,
+    create,
+)
 from streamguard.errors import OutboxRefused
 
 log = logging.getLogger(__name__)
@@ -99,7 +107,35 @@ def _opened(path: Path, max_bytes: int) -> Store:
             damaged = sqlite3.DatabaseError(verdict)
             damaged.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
             raise damaged
+        if version < VERSION:
+            bring_up_to_date(connection, version)
     return Store(path, max_bytes)
+
+
+def connect_beside(path: Path) -> sqlite3.Connection:
+    """A connection to an outbox that a StreamGuard may have open.
+
+    Raises:
+        OutboxRefused: there is none, or it is something else, damaged, or of another version.
+    """
+    try:
+        if _is_new(path):
+            raise OutboxRefused(f"there is no outbox '{path}'. Name the file that outbox.path names.")
+        connection = connect(path)
+    except sqlite3.Error as error:
+        raise _named(path, error) from error
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as error:
+        connection.close()
+        raise _named(path, error) from error
+    if version != VERSION:
+        connection.close()
+        raise OutboxRefused(
+            f"outbox '{path}' is of another StreamGuard (version {version}; this one knows {VERSION}). "
+            + ("Run that one." if version > VERSION else "Start this one on it once: that brings it up to date.")
+        )
+    return connection
 
 
 def _is_new(path: Path) -> bool:

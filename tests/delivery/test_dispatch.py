@@ -13,6 +13,7 @@ import pytest
 
 from streamguard.delivery.dispatch import Consumer, Dispatcher, DispatchSettings
 from streamguard.delivery.events import Event
+from streamguard.delivery.letters import Chosen, LetterBox
 from streamguard.delivery.outbox import Outbox
 from streamguard.delivery.retry import RetrySettings
 from streamguard.delivery.sinks import SinkClosed, SinkError, SinkRejected
@@ -20,7 +21,7 @@ from streamguard.delivery.writer import OutboxWriter
 from streamguard.metrics import Metrics
 from tests.delivery.making import Listed, Made, deliveries, fresh_metrics, stored, until
 
-QUICK = DispatchSettings(grace=2.0, ending=0.2, retry=RetrySettings(first=0.01, longest=0.02))
+QUICK = DispatchSettings(grace=2.0, ending=0.2, look=0.05, retry=RetrySettings(first=0.01, longest=0.02))
 
 
 class Running:
@@ -170,6 +171,85 @@ def test_one_refused_event_is_a_dead_letter_and_the_rest_goes_on(tmp_path: Path,
         ("hook", f"HTTP 422 for '{name}'") for name in bad
     ]
     outbox.close()
+
+
+def refusing(sink: Listed) -> None:
+    """Refuse every event for good."""
+    sink.fail = lambda events: SinkRejected("HTTP 422")
+
+
+def dead(path: Path, name: str = "hook", count: int = 3) -> list[str]:
+    """An outbox with dead letters of a sink; their ids."""
+    sink = Listed(name)
+    refusing(sink)
+    with running(sink, path=path) as run:
+        run.made = Made("earlier")
+        run.send(count)
+        until(lambda: deliveries(run.metrics, name, "dead") == count)
+    return run.sent
+
+
+def left(path: Path) -> list[tuple[int, str, bool]]:
+    with LetterBox(path) as box:
+        return [(letter.number, letter.reason, letter.again) for letter in box.letters(Chosen())]
+
+
+def test_dead_letters_are_tried_once_more_when_somebody_wants_it_while_it_runs(tmp_path: Path, caplog) -> None:
+    path = tmp_path / "o.db"
+    ids = dead(path)
+    hook, bus = Listed("hook"), Listed("bus")
+    with caplog.at_level(logging.WARNING), running(hook, bus, path=path) as run:
+        with LetterBox(path) as box:
+            box.retry(Chosen([1, 3]))
+        until(lambda: hook.ids == [ids[0], ids[2]])
+        until(lambda: left(path) == [(2, "HTTP 422", False)])
+        run.send(2)
+        until(lambda: bus.ids == run.sent)
+    assert hook.ids == [ids[0], ids[2], *run.sent]
+    assert bus.ids == run.sent, "it is none of its letters"
+    assert f"sink 'hook' took dead letter 3, event '{ids[2]}'" in caplog.messages
+    assert deliveries(run.metrics, "hook", "delivered") == 4
+
+
+def test_letters_that_were_marked_while_none_ran_are_tried_by_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "o.db"
+    ids = dead(path)
+    with LetterBox(path) as box:
+        box.retry(Chosen())
+    hook = Listed("hook")
+    with running(hook, path=path):
+        until(lambda: left(path) == [])
+    assert hook.ids == ids
+
+
+@pytest.mark.parametrize("kind", [SinkRejected, SinkError])
+def test_a_letter_that_is_not_taken_stays_dead_with_the_new_reason(tmp_path: Path, kind: type[SinkError]) -> None:
+    path = tmp_path / "o.db"
+    dead(path, count=1)
+    with LetterBox(path) as box:
+        box.retry(Chosen())
+    hook = Listed("hook", batch=1)
+    hook.fail = lambda events: kind("HTTP 500")
+    with running(hook, path=path) as run:
+        until(lambda: left(path) == [(1, "HTTP 500", False)])
+        hook.away(False)
+        run.send(3)
+        until(lambda: hook.ids == run.sent)
+        assert hook.tried == 1 + len(run.sent), "once, and no oftener"
+
+
+def test_new_events_do_not_wait_for_letters_that_take_long(tmp_path: Path) -> None:
+    path = tmp_path / "o.db"
+    ids = dead(path, count=50)
+    with LetterBox(path) as box:
+        box.retry(Chosen())
+    hook = Listed("hook", batch=1)
+    with running(hook, path=path) as run:
+        run.send(20)
+        until(lambda: len(hook.taken) == 70)
+    assert [name for name in hook.ids if name in run.sent] == run.sent
+    assert [name for name in hook.ids if name in ids] == ids
+    assert hook.ids.index(run.sent[-1]) < 60, "one letter at most between two batches"
 
 
 def test_events_that_waited_too_long_are_dead_letters(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamguard.delivery.letters import Chosen, LetterBox
 from streamguard.delivery.outbox import Outbox, OutboxSettings
 from streamguard.delivery.store import Store, StoreFailed, Work
 from tests.delivery.making import MEBIBYTE, Made, deliveries, fresh_metrics, stored
@@ -264,6 +265,42 @@ def test_segments_that_were_open_while_the_disk_was_full_are_closed_after_a_cras
     again.close()
 
 
+def test_markers_of_segments_have_a_bound_while_the_disk_stays_full(tmp_path: Path, made: Made, caplog) -> None:
+    metrics, clock = fresh_metrics(), Clock()
+    disk = FullDisk(stored(tmp_path / "o.db")._store)
+    outbox = Outbox(disk, metrics, clock, bound=20)
+    outbox.register(["a"])
+
+    def take(kind: str, number: int) -> None:
+        outbox.take(made.segment(kind, number))
+        outbox.flush()
+        take_all(outbox, "a")
+        clock.time += 2
+
+    disk.full = True
+    for number in range(200):  # they come and go: nothing is kept of them
+        take("opened", number)
+        take("closed", number)
+    assert len(outbox._markers) == 0
+    with caplog.at_level(logging.ERROR):
+        for number in range(200, 225):
+            take("opened", number)
+    assert len(outbox._markers) == 20
+    assert metrics.registry.get_sample_value("streamguard_outbox_unmarked_total") == 5
+    assert [message for message in caplog.messages if "a crash would leave segments open" in message] == [
+        "a crash would leave segments open: the disk takes nothing, and more segments are open than memory has room for"
+    ]
+    disk.full = False
+    clock.time += 2
+    outbox.flush()
+    again = stored(tmp_path / "o.db")
+    again.register(["a"])
+    assert again.recover() == 20
+    assert take_all(again, "a") == [f"r7.door.1.3.{number}/1000000" for number in range(200, 220)]
+    again.close()
+    assert outbox.lost == 0
+
+
 def test_memory_has_a_bound_and_updates_go_first(made: Made, caplog) -> None:
     metrics = fresh_metrics()
     outbox = Outbox(None, metrics, bound=4)
@@ -317,6 +354,45 @@ def test_a_dead_letter_is_kept_and_waits_for_nobody(tmp_path: Path, made: Made) 
     again.register(["hook"])
     assert again.behind("hook") == 0
     again.close()
+
+
+def test_a_letter_is_given_once_and_what_became_of_it_is_written(tmp_path: Path, made: Made) -> None:
+    clock = Clock()
+    disk = FullDisk(stored(tmp_path / "o.db")._store)
+    outbox = Outbox(disk, fresh_metrics(), clock)
+    outbox.register(["hook", "bus"], live=["console"])
+    for _ in range(3):
+        outbox.append(made.up())
+    for row in outbox.pending("hook", 10):
+        outbox.bury("hook", row, "it is no good")
+    outbox.flush()
+    assert outbox.letter("hook") is None, "nobody wants one"
+    with LetterBox(tmp_path / "o.db") as box:
+        assert box.retry(Chosen([1, 3])) == 2
+        assert [outbox.letter(sink) for sink in ("bus", "console")] == [None, None]
+        first = outbox.letter("hook")
+        assert first is not None
+        assert first.sequence == 1
+        outbox.settle(first, None)
+        second = outbox.letter("hook")
+        assert second is not None
+        assert second.sequence == 3
+        outbox.settle(second, "still no good")
+        assert outbox.letter("hook") is None, "both are settled, and not written yet"
+        disk.full = True
+        outbox.flush()
+        disk.full = False
+        assert outbox.letter("hook") is None, "a disk that takes nothing would have it tried for ever"
+        clock.time += 2
+        outbox.flush()
+        assert outbox.letter("hook") is None
+        letters = [(letter.number, letter.reason, letter.again) for letter in box.letters(Chosen())]
+        assert letters == [(2, "it is no good", False), (3, "still no good", False)]
+        box.retry(Chosen([3]))
+        third = outbox.letter("hook")
+        assert third is not None
+        assert third.sequence == 3, "it can be tried as often as somebody wants"
+    outbox.close()
 
 
 def test_the_clock_of_the_outbox_goes_on_with_the_next_run(tmp_path: Path, made: Made) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from streamguard.delivery.backlog import Rank, Row
-from streamguard.delivery.store import Dead, Store, StoreFailed, Work
+from streamguard.delivery.store import Dead, Letter, Store, StoreFailed, Work
 from streamguard.delivery.vault import open_store
 from tests.delivery.making import MEBIBYTE
 
@@ -39,7 +40,7 @@ def test_what_is_committed_is_read_back(store: Store) -> None:
     assert store.read(1, 10) == rows[1:]
     assert store.read(0, 1) == rows[:1]
     assert store.cursors() == {"hook": 0}
-    assert store.segments() == ["{}"]
+    assert store.segments() == {"s": "{}"}
     assert store.standing() == (2, 7.5)
     assert (store.count(0), store.count(1), store.count(2)) == (2, 1, 0)
 
@@ -73,7 +74,7 @@ def test_what_all_sinks_have_goes(store: Store) -> None:
 def test_a_segment_that_ends_is_forgotten(store: Store) -> None:
     store.commit(Work(segments={"a": "1", "b": "2"}))
     store.commit(Work(segments={"a": None, "b": "3"}))
-    assert store.segments() == ["3"]
+    assert store.segments() == {"b": "3"}
 
 
 def test_a_sink_can_be_forgotten(store: Store) -> None:
@@ -82,13 +83,38 @@ def test_a_sink_can_be_forgotten(store: Store) -> None:
     assert store.cursors() == {"b": 2}
 
 
+def marked(path: Path) -> None:
+    """All dead letters are to be tried once more."""
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("UPDATE dead SET again = 1")
+
+
+def test_letters_that_are_to_be_tried_again_come_by_sink_and_in_order(tmp_path: Path, store: Store) -> None:
+    dead = [Dead("hook", row(3), "a"), Dead("bus", row(3), "b"), Dead("hook", row(5, body="{}"), "c")]
+    store.commit(Work(dead=dead, last=5))
+    assert store.letter("hook", 0) is None, "nobody wants it"
+    marked(tmp_path / "o.db")
+    assert store.letter("hook", 0) == Letter(1, 3, BODY)
+    assert store.letter("hook", 1) == Letter(3, 5, "{}")
+    assert store.letter("hook", 3) is None
+    assert store.letter("lake", 0) is None
+
+
+def test_what_became_of_a_letter_is_written(tmp_path: Path, store: Store) -> None:
+    store.commit(Work(dead=[Dead("hook", row(number), "before") for number in (1, 2, 3)], last=3))
+    marked(tmp_path / "o.db")
+    store.commit(Work(letters={1: None, 2: "after", 77: None, 78: "not there"}))
+    assert store.dead_letters() == [("hook", 2, "after"), ("hook", 3, "before")]
+    assert store.letter("hook", 0) == Letter(3, 3, BODY)
+
+
 def test_all_or_nothing(store: Store) -> None:
     store.commit(Work([row(1)], {"hook": 0}, last=1))
     with pytest.raises(StoreFailed, match=r"o\.db' takes nothing: UNIQUE constraint failed"):
         store.commit(Work([row(2), row(1)], {"hook": 9}, segments={"s": "{}"}, last=2))
     assert numbers(store) == [1]
     assert store.cursors() == {"hook": 0}
-    assert store.segments() == []
+    assert store.segments() == {}
     assert store.commit(Work([row(2)], last=2)) == []
 
 

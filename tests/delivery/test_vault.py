@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from streamguard.delivery.backlog import Rank, Row
-from streamguard.delivery.store import Store, Work
-from streamguard.delivery.vault import Lock, open_store
+from streamguard.delivery.store import Dead, Store, Work
+from streamguard.delivery.vault import Lock, connect_beside, open_store
 from streamguard.errors import OutboxRefused
 from tests.delivery.making import MEBIBYTE
 
@@ -53,11 +53,63 @@ def test_another_programs_database_is_refused(path: Path) -> None:
 def test_one_of_a_newer_streamguard_is_refused(path: Path) -> None:
     filled(path).close()
     with closing(sqlite3.connect(path)) as newer:
-        newer.execute("PRAGMA user_version = 2")
-    with pytest.raises(OutboxRefused, match=r"newer StreamGuard \(version 2; this one knows 1\)\. Run that one"):
+        newer.execute("PRAGMA user_version = 3")
+    with pytest.raises(OutboxRefused, match=r"newer StreamGuard \(version 3; this one knows 2\)\. Run that one"):
         open_store(path, MEBIBYTE)
     with closing(sqlite3.connect(path)) as kept:
         assert kept.execute("SELECT count(*) FROM event_kept").fetchone() == (200,)
+
+
+def earlier(path: Path) -> None:
+    """Make it what version 1 wrote."""
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript("DROP INDEX dead_again; ALTER TABLE dead DROP COLUMN again; PRAGMA user_version = 1;")
+
+
+def test_one_of_an_earlier_streamguard_is_brought_up_to_date(path: Path) -> None:
+    store = filled(path)
+    store.commit(Work(dead=[Dead("hook", Row(7, 0.0, Rank.KEPT, "{}"), "too large")], last=200))
+    store.close()
+    fresh = sqlite_schema(path)
+    earlier(path)
+    again = open_store(path, MEBIBYTE)
+    assert len(again.read(0, 1000)) == 200
+    assert again.dead_letters() == [("hook", 7, "too large")]
+    assert again.letter("hook", 0) is None
+    again.close()
+    assert sqlite_schema(path) == fresh
+
+
+def sqlite_schema(path: Path) -> set[str]:
+    """Tables, columns and indices, and the version."""
+    with closing(sqlite3.connect(path)) as file:
+        columns = file.execute(
+            "SELECT m.name || '.' || c.name || ' ' || c.type || c.'notnull' || coalesce(c.dflt_value, '') "
+            "FROM sqlite_schema m, pragma_table_info(m.name) c"
+        )
+        found = {name for (name,) in columns} | {name for (name,) in file.execute("SELECT name FROM sqlite_schema")}
+        return found | {str(file.execute("PRAGMA user_version").fetchone())}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, r"there is no outbox '.*o\.db'\. Name the file that outbox\.path names"),
+        (lambda path: path.write_text("my diary\n"), "is no outbox of StreamGuard"),
+        (
+            lambda path: (filled(path).close(), earlier(path)),
+            r"version 1; this one knows 2\)\. Start this one on it once",
+        ),
+        (lambda path: path.write_bytes(bytes(4096)), "can't be opened: its header is empty"),
+    ],
+    ids=["absent", "foreign", "earlier", "damaged"],
+)
+def test_what_is_not_opened_beside_a_streamguard_is_left_as_it_is(path: Path, make, message: str) -> None:
+    make(path)
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(OutboxRefused, match=message):
+        connect_beside(path)
+    assert (path.read_bytes() if path.exists() else None) == before
 
 
 @pytest.mark.parametrize(
