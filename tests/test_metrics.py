@@ -19,6 +19,7 @@ COUNTERS = {
     "evidence": {"stream", "outcome"},
     "sink_deliveries": {"sink", "outcome"},
     "outbox_commits": {"outcome"},
+    "outbox_unmarked": set(),
 }
 GAUGES = {
     "queue_depth": {"stage"},

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Dead letters: events that a sink refused, or did not take in time.", no_args_is_help=True)
 
-_Numbers = Annotated[list[int] | None, typer.Argument(metavar="NUMBER...", help="Those of `list`.")]
+_Numbers = Annotated[list[int] | None, typer.Argument(metavar="NUMBER", help="Those of `list`.")]
 _Number = Annotated[int, typer.Argument(metavar="NUMBER", help="One of `list`.")]
 _Sink = Annotated[str | None, typer.Option("--sink", metavar="NAME", help="Those of this sink alone.")]
 _All = Annotated[bool, typer.Option("--all", help="All of them.")]

@@ -17,7 +17,7 @@ from streamguard.delivery.backlog import Row
 from streamguard.delivery.events import Event
 from streamguard.delivery.outbox import Outbox
 from streamguard.delivery.retry import Retry, RetrySettings
-from streamguard.delivery.sinks import Sink, SinkClosed, SinkError, SinkRejected
+from streamguard.delivery.sinks import LateSink, Sink, SinkClosed, SinkError, SinkRejected
 from streamguard.delivery.store import Letter, StoreFailed
 from streamguard.metrics import Metrics
 
@@ -215,7 +215,7 @@ class _Line:
     async def _again(self, letter: Letter) -> bool:
         """Hand one dead letter over, once more and no oftener. Whether nobody reads."""
         event = json.loads(letter.body)
-        failure = await self._attempt([event])
+        failure = await self._attempt([event], late=True)
         if isinstance(failure, SinkClosed):
             self._closed(failure)
             return True
@@ -251,12 +251,12 @@ class _Line:
             await self._wait(self.news, self._settings.look)
         return last
 
-    async def _attempt(self, events: Sequence[Event]) -> SinkError | None:
+    async def _attempt(self, events: Sequence[Event], *, late: bool = False) -> SinkError | None:
         """Open if need be and deliver, within the sink's patience. What went wrong, None if nothing did."""
         patience = self._consumer.patience
         if patience is not None and self._ending.is_set():
             patience = min(patience, max(0.1, self._due - asyncio.get_running_loop().time()))
-        turn = asyncio.create_task(self._hand_over(events))
+        turn = asyncio.create_task(self._hand_over(events, late))
         await asyncio.wait({turn}, timeout=patience)
         if not turn.done():
             turn.cancel()
@@ -270,11 +270,15 @@ class _Line:
         log.error("sink '%s' failed in a way it does not know", self.name, exc_info=error)
         return SinkError(f"{type(error).__name__}: {error}")
 
-    async def _hand_over(self, events: Sequence[Event]) -> None:
+    async def _hand_over(self, events: Sequence[Event], late: bool) -> None:
+        sink = self._consumer.sink
         if not self._opened:
-            await self._consumer.sink.open()
+            await sink.open()
             self._opened = True
-        await self._consumer.sink.deliver(events)
+        if late and isinstance(sink, LateSink):
+            await sink.deliver_late(events[0])
+        else:
+            await sink.deliver(events)
 
     def _taken(self, rows: Sequence[Row]) -> None:
         if self._away:

@@ -88,7 +88,7 @@ def test_a_number_that_is_not_there_is_named_and_the_rest_goes_on(streamguard, o
         (("list", "--file", "text"), "'text' is no outbox of StreamGuard"),
         (("drop", "--file", "o.db"), "Which dead letters?"),
         (("retry", "4", "--all", "--file", "o.db"), "Which dead letters?"),
-        (("drop", "four", "--file", "o.db"), "four"),
+        (("drop", "four", "--file", "o.db"), "Invalid value for"),
     ],
 )
 def test_wrong_use(streamguard, outbox, tmp_path, arguments, message):

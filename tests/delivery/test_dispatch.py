@@ -211,6 +211,25 @@ def test_dead_letters_are_tried_once_more_when_somebody_wants_it_while_it_runs(t
     assert deliveries(run.metrics, "hook", "delivered") == 4
 
 
+def test_a_sink_that_keeps_a_state_is_told_that_a_letter_comes_late(tmp_path: Path) -> None:
+    class Retaining(Listed):
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+            self.late: list[str] = []
+
+        async def deliver_late(self, event: Event) -> None:
+            self.late.append(event["id"])
+
+    path = tmp_path / "o.db"
+    ids = dead(path)
+    with LetterBox(path) as box:
+        box.retry(Chosen([2]))
+    hook = Retaining("hook")
+    with running(hook, path=path) as run:
+        run.send(2)
+        until(lambda: hook.late == [ids[1]] and hook.ids == run.sent)
+
+
 def test_letters_that_were_marked_while_none_ran_are_tried_by_the_next(tmp_path: Path) -> None:
     path = tmp_path / "o.db"
     ids = dead(path)

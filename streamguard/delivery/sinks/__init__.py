@@ -16,7 +16,7 @@ gets ``{"password": ...}``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from streamguard.errors import StreamGuardError
 
@@ -81,6 +81,18 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """Disconnect. Never raises; a sink that is not open is left alone."""
+
+
+@runtime_checkable
+class LateSink(Sink, Protocol):
+    """A sink that also tells how things stand now, so that what comes late is something else to it."""
+
+    async def deliver_late(self, event: Event) -> None:
+        """Hand over a dead letter, out of the order of its stream.
+
+        Raises:
+            SinkError: as :meth:`deliver` does.
+        """
 
 
 class SinkSettings(Protocol):

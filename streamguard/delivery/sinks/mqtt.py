@@ -96,11 +96,16 @@ class StreamStanding:
     flagged: set[str] = field(default_factory=set)
     at: str = ""
 
-    def take(self, event: Event) -> bool:
-        """Note what ``event`` says; whether anything changed. The same event a second time changes nothing."""
+    def take(self, event: Event, *, late: bool = False) -> bool:
+        """Note what ``event`` says; whether anything changed. The same event a second time changes nothing.
+
+        ``late``: it comes out of its order, so of what it says only the end of a segment still holds.
+        """
         before = (self.up, self.reason, frozenset(self.flagged))
         _, of, kind, _ = event["type"].split(".")
         data = event["data"]
+        if late and (of, kind) != ("segment", "closed"):
+            return False
         if of == "stream":
             self.up, self.reason = kind != "down", data["reason"]
         elif of == "segment" and kind == "closed":
@@ -153,13 +158,25 @@ class MqttSink:
     async def deliver(self, events: Sequence[Event]) -> None:
         """Publish the batch, and every state that it changed."""
         for place, event in self._handed.rest(events):
-            stream = stream_of(event)
-            await self._publish(f"{self._settings.prefix}/{stream}/events", structured(event), place=place)
+            await self._tell(event, place)
             self._handed.add(event)
-            if self._standing.setdefault(stream, StreamStanding()).take(event):
-                self._untold.add(stream)
+            self._note(event)
             await self._tell_states()
         await self._tell_states()
+
+    async def deliver_late(self, event: Event) -> None:
+        """Publish it; what is retained says how things stand now, not how they stood."""
+        await self._tell(event, 0)
+        self._note(event, late=True)
+        await self._tell_states()
+
+    async def _tell(self, event: Event, place: int) -> None:
+        await self._publish(f"{self._settings.prefix}/{stream_of(event)}/events", structured(event), place=place)
+
+    def _note(self, event: Event, *, late: bool = False) -> None:
+        stream = stream_of(event)
+        if self._standing.setdefault(stream, StreamStanding()).take(event, late=late):
+            self._untold.add(stream)
 
     async def _tell_states(self) -> None:
         for stream in sorted(self._untold):

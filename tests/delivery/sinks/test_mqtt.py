@@ -12,7 +12,7 @@ import aiomqtt
 import pytest
 
 from streamguard.delivery.events import Event
-from streamguard.delivery.sinks import SinkError
+from streamguard.delivery.sinks import LateSink, SinkError
 from streamguard.delivery.sinks.mqtt import MqttSettings, StreamStanding
 from streamguard.errors import UsageError
 from tests.brokers import Mosquitto, require
@@ -59,6 +59,17 @@ def test_doubles_end_where_they_began() -> None:
     standing = StreamStanding()
     for event in events + events:
         standing.take(event)
+    assert standing.flagged == set()
+
+
+def test_what_comes_late_ends_a_segment_and_changes_nothing_else() -> None:
+    standing = StreamStanding()
+    for event in (said("stream.up", reason=None), said("segment.opened", segment_id="s2")):
+        standing.take(event)
+    for late in (said("segment.opened", segment_id="s1"), said("stream.down", reason="no frames")):
+        assert not standing.take(late, late=True)
+    assert (standing.up, standing.flagged) == (True, {"s2"})
+    assert standing.take(said("segment.closed", segment_id="s2"), late=True)
     assert standing.flagged == set()
 
 
@@ -214,6 +225,29 @@ def test_a_topic_that_may_not_be_written_is_said(broker: Mosquitto) -> None:
         return str(caught.value)
 
     assert "refuses what was sent to 'elsewhere/available': Not authorized" in run(main)
+
+
+@pytest.mark.servers
+def test_a_dead_letter_is_published_and_not_retained_as_how_things_stand(broker: Mosquitto) -> None:
+    named = {"source": "/streamguard/studio/door", "id": "r1/0"}
+    opened = named | said("segment.opened", segment_id="s1")
+
+    async def main() -> list[bytes]:
+        async with subscribed(broker, "streamguard/late/door/#") as found:
+            sink = settings(broker.port, prefix="streamguard/late").make({"password": PASSWORD})
+            assert isinstance(sink, LateSink)
+            await sink.open()
+            await sink.deliver_late(opened)
+            await sink.deliver([named | said("track.state", state="clear")])
+
+            async def both() -> bool:
+                return len(found) == 2
+
+            await until(both)
+            await sink.close()
+            return [bytes(message.payload) for message in found]
+
+    assert [json.loads(payload)["type"].split(".")[1] for payload in run(main)] == ["segment", "track"]
 
 
 @pytest.mark.servers
