@@ -76,7 +76,8 @@ class TrackOutcome:
 class StreamSnapshot:
     """What overlay, page and metrics read: immutable, replaced whole after each analysed frame.
 
-    ``overload``: what is done less of because the machine can't keep up, or None.
+    ``overload``: what is done less of because the machine can't keep up, or None. ``latency``: seconds from the last
+    scored frame's decoding to its scores; None before the first.
     """
 
     stream: str
@@ -87,6 +88,7 @@ class StreamSnapshot:
     tracks: tuple[Track, ...] = ()
     states: tuple[tuple[int, State], ...] = ()
     overload: str | None = None
+    latency: float | None = None
 
 
 @dataclass(slots=True)
@@ -152,6 +154,20 @@ class StreamAnalysis:
         self._tracks = ()
         self._pts = 0.0
         self._outage = None
+
+    @property
+    def point(self) -> OperatingPoint:
+        """What the evidence is held against."""
+        return self._settings.point
+
+    def retune(self, point: OperatingPoint) -> list[TrackChange]:
+        """From now on the evidence is held against another operating point: open segments close."""
+        self._settings = replace(self._settings, point=point)
+        changes: list[TrackChange] = []
+        for track, followed in self._followed.items():
+            followed.steady = None
+            changes += self._changed(track, followed, followed.judge.retune(self._pts, point))
+        return changes
 
     def outage(self, reason: str | None) -> None:
         """Frames come that can't be judged, for ``reason``; None: they can again."""

@@ -29,6 +29,7 @@ import cv2
 import numpy as np
 
 from streamguard import pixels
+from streamguard.chain import usable_cores
 from streamguard.config import Config
 from streamguard.frames import U8, Box, Face, Picture
 from streamguard.inference.backend import create_backend, run
@@ -36,7 +37,7 @@ from streamguard.inference.engines import Engine, load_engine
 from streamguard.inference.measure import measure
 from streamguard.inference.processor import processor
 from streamguard.ingest.source import open_source
-from streamguard.pipeline import Guard, StreamReport, usable_cores
+from streamguard.pipeline import Guard, StreamReport
 from streamguard.vision.classifier import FaceInput
 from streamguard.vision.detector import FaceDecoder
 from streamguard.vision.quality import QualityGate

@@ -8,10 +8,10 @@ frames are followed, scored and judged in order, so that one file gives the same
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from streamguard.analysis import FaceCrop, StreamAnalysis
+from streamguard.analysis import FaceCrop, StreamAnalysis, StreamSnapshot
 from streamguard.frames import F32, Look
 from streamguard.ingest.mailbox import Crossing, Mark, Waiting
 from streamguard.pixels import Letterbox
@@ -46,7 +46,10 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """One stream in the stage. ``searching``: its frame that is not followed yet; ``in_line``: it asks for a search."""
+    """One stream in the stage. ``searching``: its frame that is not followed yet; ``in_line``: it asks for a search.
+
+    ``latency``: seconds from the last scored frame's decoding to its scores.
+    """
 
     analysis: StreamAnalysis
     crossing: Crossing
@@ -54,11 +57,16 @@ class Lane:
     searching: Job | None = None
     in_line: bool = False
     removed: bool = False
+    latency: float | None = None
 
     @property
     def stream(self) -> str:
         """Its name."""
         return self.analysis.stream
+
+    def snapshot(self) -> StreamSnapshot:
+        """The stream as it stands."""
+        return replace(self.analysis.snapshot(), latency=self.latency)
 
     def fill(self) -> bool:
         """Take in what comes before the next frame to search. Whether there was anything."""

@@ -2,43 +2,38 @@
 
     source -> decoder thread -> mailbox -> inference thread (detect, track, classify, judge) -> events
 
-Read :func:`assemble` and :meth:`Guard.add` to see every part and the order they stand in.
+Read :func:`~streamguard.chain.assemble` and :meth:`Guard.add` to see every part and the order they stand in.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from queue import SimpleQueue
 
 import cv2
 
-from streamguard.analysis import AnalysisSettings, StreamAnalysis, StreamSnapshot, TrackOutcome
+from streamguard.analysis import StreamAnalysis, StreamSnapshot, TrackOutcome
+from streamguard.chain import assemble, engine_refs
 from streamguard.config import Config
-from streamguard.decision.calibration import OperatingPoint, calibrated_rates, operating_point, temperature
-from streamguard.delivery.events import EngineRef, Event, EventContext, EventFactory, StreamKind, TrackRef, run_name
+from streamguard.decision.calibration import OperatingPoint
+from streamguard.delivery.events import Bar, Event, EventFactory, StreamKind, TrackRef
 from streamguard.delivery.evidence import EvidenceKeeper
-from streamguard.errors import ConfigError, EngineForeign, UsageError
-from streamguard.facts import Facts, facts_of
+from streamguard.errors import UsageError
 from streamguard.frames import Frame, Look, State
-from streamguard.inference.backend import Backend, create_backend
-from streamguard.inference.engines import Engine, carrier, load_engine
 from streamguard.ingest.connection import Source
 from streamguard.ingest.live import FeedSettings
 from streamguard.ingest.mailbox import Crossing, Mailbox, Outage, SessionEnded, SessionStarted
+from streamguard.listener import StageListener, StreamEvent
 from streamguard.metrics import Metrics
-from streamguard.models import Models
-from streamguard.readers import FileReader, Intake, LiveReader, Reader
-from streamguard.stage import InferenceStage, StageListener, StreamEvent
-from streamguard.vision.classifier import FaceInput
-from streamguard.vision.detector import FaceDecoder
+from streamguard.readers import FileReader, Intake, LiveReader, Reader, Reading
+from streamguard.stage import InferenceStage
 from streamguard.vision.overload import Overload, ladder
-from streamguard.vision.sampler import FrameSampler, SamplerSettings, unhurried
+from streamguard.vision.sampler import FrameSampler, unhurried
 
 log = logging.getLogger(__name__)
 
@@ -64,10 +59,12 @@ class StreamReport:
 
 @dataclass(frozen=True, slots=True)
 class WatchedStream:
-    """A stream that is being watched, as it stood when it was asked for."""
+    """A stream that is being watched, as it stood when it was asked for. ``point``: what its faces are held against."""
 
     source: Source
     snapshot: StreamSnapshot
+    reading: Reading
+    point: OperatingPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,74 +72,6 @@ class RunReport:
     """What :meth:`Guard.run` returns: the streams that failed, with why."""
 
     failures: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """What all streams share."""
-
-    models: Models
-    engines: tuple[tuple[Engine, Backend], ...]
-    settings: AnalysisSettings
-    context: EventContext
-
-    def facts(self, config: Config) -> Facts:
-        """What it takes to repeat a score, as of now."""
-        return facts_of(config, self.settings, self.models.calibration, self.engines)
-
-
-def assemble(config: Config, inbox: SimpleQueue[object]) -> Chain:
-    """Engines loaded, checked and compiled; the settings of every stage in one place.
-
-    Raises:
-        EngineError: an engine, backend or variant that can't be used. ConfigError: an unknown operating point.
-    """
-    slots = usable_cores()
-    detector = load_engine(config.detector.engine)
-    classifier = load_engine(config.classifier.engine)
-    if detector.task != "detect":
-        raise EngineForeign(f"engine '{detector.name}' (task '{detector.task}') is no detector. Name one that is.")
-    face = FaceInput.of(classifier)
-    sampling = calibrated_sampling(config.sampling, classifier)
-    detect = create_backend(config.detector.backend, detector, config.detector.variant, inbox, slots=slots)
-    classify = create_backend(config.classifier.backend, classifier, config.classifier.variant, inbox, slots=slots)
-    point = operating_point(classifier.manifest, config.operating_point, carrier(classify.variant))
-    models = Models(
-        detector=detect,
-        decoder=FaceDecoder.of(detector.manifest),
-        pad=int(detector.manifest["preprocessing"]["pad"]),
-        size=(detector.input.width, detector.input.height),
-        classifier=classify,
-        calibration=temperature(classifier.manifest, carrier(classify.variant)),
-    )
-    settings = AnalysisSettings(face, point, config.tracking, config.quality, sampling, config.decision)
-    engines = ((detector, detect), (classifier, classify))
-    context = EventContext(config.node, run_name(time.time()), point.name, point.threshold, engine_refs(engines))
-    return Chain(models, engines, settings, context)
-
-
-def calibrated_sampling(settings: SamplerSettings, classifier: Engine) -> SamplerSettings:
-    """What is set, inside the rates that the classifier was calibrated at.
-
-    Raises:
-        ConfigError: there is nothing inside.
-    """
-    rates = calibrated_rates(classifier.manifest)
-    try:
-        return settings.within(*rates)
-    except ValueError as error:
-        calibrated = f"engine '{classifier.name}' is calibrated for {rates.lowest:g} to {rates.highest:g} a second"
-        raise ConfigError(f"'sampling' can't be followed: {error}; {calibrated}.") from None
-
-
-def engine_refs(engines: Sequence[tuple[Engine, Backend]]) -> tuple[EngineRef, ...]:
-    """The models as events name them, as they run now."""
-    return tuple(EngineRef(engine.name, engine.sha256, backend.variant) for engine, backend in engines)
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 class Guard(StageListener):
@@ -204,6 +133,11 @@ class Guard(StageListener):
         return self._chain.settings.point
 
     @property
+    def points(self) -> tuple[OperatingPoint, ...]:
+        """All operating points of the classifier."""
+        return self._chain.points
+
+    @property
     def alive(self) -> bool:
         """The inference thread turns, or has not been started."""
         return not self._running or (self._stage.running and self._stage.stuck_for() < STUCK)
@@ -215,8 +149,8 @@ class Guard(StageListener):
         self._stage.start()
         self._running = True
 
-    def add(self, source: Source) -> None:
-        """Watch a source from now on.
+    def add(self, source: Source, point: OperatingPoint | None = None) -> None:
+        """Watch a source from now on, held against ``point`` rather than the configuration's.
 
         Raises:
             UsageError: a stream of that name is being watched.
@@ -224,7 +158,8 @@ class Guard(StageListener):
         with self._changed:
             if source.name in self._streams:
                 raise UsageError(f"stream '{source.name}' is being watched already. Give the second one another name.")
-            name, live, settings = source.name, source.live, self._chain.settings
+            point = point or self.point
+            name, live, settings = source.name, source.live, self._chain.judged_by(point)
             pace = (lambda: self._overload.pace) if live else unhurried
             analysis = StreamAnalysis(name, settings, self.metrics, keep=not live, pace=pace)
             mailbox = Mailbox(settings.sampler.waiting, "newest") if live else Mailbox(FILE_BOUND, "wait")
@@ -233,7 +168,7 @@ class Guard(StageListener):
             if self._evidence is not None:
                 source.keep(self.config.evidence.span.keep)
             reader = LiveReader(source, intake, self._feed) if source.live else FileReader(source, intake)
-            self._streams[source.name] = _Stream(source, reader, analysis.snapshot())
+            self._streams[source.name] = _Stream(source, reader, analysis.snapshot(), point)
         self._stage.add(analysis, crossing)
         reader.start()
 
@@ -250,6 +185,16 @@ class Guard(StageListener):
             with self._changed:
                 self._changed.wait_for(lambda: self._streams.get(name) is not stream, 10.0)
 
+    def retune(self, name: str, point: OperatingPoint) -> None:
+        """From now on a stream is held against another operating point: open segments close, what is known stays.
+
+        Unknown names are ignored. It holds until the stream is removed.
+        """
+        with self._changed:
+            if (stream := self._streams.get(name)) is not None:
+                stream.point = point
+                self._stage.ask(name, lambda analysis: analysis.retune(point))
+
     def snapshot(self, name: str) -> StreamSnapshot | None:
         """A stream as it stands, or None."""
         stream = self._streams.get(name)
@@ -258,7 +203,7 @@ class Guard(StageListener):
     def streams(self) -> tuple[WatchedStream, ...]:
         """All streams as they stand, in the order in which they were added."""
         with self._changed:
-            return tuple(WatchedStream(stream.source, stream.snapshot) for stream in self._streams.values())
+            return tuple(stream.watched() for stream in self._streams.values())
 
     def run(self, duration: float | None = None, *, stay: bool = False) -> RunReport:
         """Watch until every stream has ended, ``duration`` seconds are over, or :meth:`stop`.
@@ -317,6 +262,7 @@ class Guard(StageListener):
             self._on_event(self._events.stream(kind, name, session, at=time.time(), reason=what.reason))
             return
         change, timeline = what.change, what.timeline
+        bar = Bar(change.point.name, change.point.threshold)
         if change.kind == "state":
             of = TrackRef(name, what.session, what.track)
             self._on_event(
@@ -328,13 +274,16 @@ class Guard(StageListener):
                     reason=change.reason,
                     logit=change.score_logit,
                     sighting=what.sighting,
+                    bar=bar,
                 )
             )
         elif change.segment is not None:
             segment, evidence = change.segment, None
             if self._evidence is not None:
-                evidence = self._evidence.segment(change.kind, self._events.name_of(segment), segment, timeline)
-            self._on_event(self._events.segment(change.kind, segment, change.pts, timeline, what.sighting, evidence))
+                own = {"operating_point": asdict(change.point)}
+                evidence = self._evidence.segment(change.kind, self._events.name_of(segment), segment, timeline, own)
+            told = self._events.segment(change.kind, segment, change.pts, timeline, what.sighting, evidence, bar)
+            self._on_event(told)
 
     def looked(self, frame: Frame, looks: Sequence[Look]) -> None:
         if self._evidence is not None:
@@ -386,8 +335,13 @@ def _mark_evidence(evidence: EvidenceKeeper, stream: str, what: object) -> None:
 
 @dataclass(slots=True)
 class _Stream:
-    """A stream that is being watched: where it comes from, its decoder side, and how it stands."""
+    """A stream that is being watched: where it comes from, its decoder side, how it stands, what it is held against."""
 
     source: Source
     reader: Reader
     snapshot: StreamSnapshot
+    point: OperatingPoint
+
+    def watched(self) -> WatchedStream:
+        """The stream as others see it."""
+        return WatchedStream(self.source, self.snapshot, self.reader.reading, self.point)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from streamguard.errors import StreamGuardError
@@ -26,12 +28,30 @@ DAMAGED: Final = "damaged frames"
 _DAMAGED_FOR: Final = 2.0  # seconds without a sound frame, after which no score is recent any more
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the decoder side of a stream stands.
+
+    ``up``: frames come. ``last_frame_at``: Unix time in seconds of the last sound one; None before the first.
+    ``reconnects``: connections tried again. ``size``: width and height of the picture; zeros before the first.
+    """
+
+    up: bool = False
+    last_frame_at: float | None = None
+    reconnects: int = 0
+    size: tuple[int, int] = (0, 0)
+
+
 class Reader(Protocol):
     """What the owner of a stream does with its decoder side."""
 
     @property
     def frames(self) -> int:
         """Frames decoded so far."""
+
+    @property
+    def reading(self) -> Reading:
+        """How it stands, from any thread."""
 
     @property
     def still(self) -> bool:
@@ -55,6 +75,10 @@ class Intake:
         self.crossing = crossing
         self.metrics = metrics
         self.frames = 0
+        self.reconnects = 0
+        self._up = False
+        self._last_frame_at: float | None = None
+        self._size = (0, 0)
         self._sampler = sampler
         self._decoded = metrics.frames_decoded.labels(stream)
         self._received = metrics.stream_received.labels(stream)
@@ -62,8 +86,14 @@ class Intake:
         self._sound_at = 0.0
         self._outage: str | None = None
 
+    @property
+    def reading(self) -> Reading:
+        """How it stands, from any thread."""
+        return Reading(self._up, self._last_frame_at, self.reconnects, self._size)
+
     def opened(self, session: int, connection: Connection) -> None:
         """A session delivers."""
+        self._up, self._size = True, (connection.info.width, connection.info.height)
         self._sound_at, self._outage, self._bytes = 0.0, None, 0
         self._sampler.restart()
         self.metrics.stream_up.labels(self.stream).set(1)
@@ -84,7 +114,7 @@ class Intake:
             if frame.pts - self._sound_at > _DAMAGED_FOR and self._outage is None:
                 self.outage(DAMAGED)
             return
-        self._sound_at = frame.pts
+        self._sound_at, self._last_frame_at = frame.pts, time.time()
         if self._outage == DAMAGED:
             self.outage(None)
         look = self._sampler.look(frame.pts)
@@ -107,6 +137,7 @@ class Intake:
 
     def ended(self, session: int, reason: str, *, final: bool) -> None:
         """No frame of the session follows."""
+        self._up = False
         if not self.crossing.closed:  # else the stream may be gone, and its gauges with it
             self.metrics.stream_up.labels(self.stream).set(0)
         self.crossing.mark(SessionEnded(session, reason, final))
@@ -129,6 +160,10 @@ class FileReader:
     @property
     def frames(self) -> int:
         return self._intake.frames
+
+    @property
+    def reading(self) -> Reading:
+        return self._intake.reading
 
     def start(self) -> None:
         self._thread.start()
@@ -178,6 +213,10 @@ class LiveReader:
         return self._intake.frames
 
     @property
+    def reading(self) -> Reading:
+        return self._intake.reading
+
+    @property
     def error(self) -> str | None:
         """A live source that is down is tried again; one that never gave a frame has failed."""
         return None if self.frames else f"'{self._source.uri}' gave no frame: {self._words}."
@@ -215,6 +254,7 @@ class LiveReader:
 
     def retrying(self, reason: Reason, words: str, delay: float) -> None:
         self._intake.metrics.stream_reconnects.labels(self._source.name, reason).inc()
+        self._intake.reconnects += 1
         # Once in an outage, which may last for months.
         level = logging.INFO if self._down and words == self._words else logging.WARNING
         log.log(level, "stream '%s': %s; next attempt in %.1f s", self._source.name, words, delay)

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 from streamguard.analysis import TrackOutcome
+from streamguard.chain import usable_cores
 from streamguard.config import Config
 from streamguard.decision.calibration import OperatingPoint
 from streamguard.decision.segments import NO_FACE
@@ -18,7 +19,7 @@ from streamguard.frames import State, sigmoid
 from streamguard.ingest.container import media_files
 from streamguard.ingest.source import open_source
 from streamguard.metrics import Metrics
-from streamguard.pipeline import Guard, StreamReport, usable_cores
+from streamguard.pipeline import Guard, StreamReport
 
 Kind = Literal["image", "video"]
 

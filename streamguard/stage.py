@@ -14,19 +14,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
 
 from streamguard import pixels
-from streamguard.analysis import StreamAnalysis, StreamSnapshot, TrackChange
-from streamguard.frames import Face, Frame, Look
+from streamguard.analysis import StreamAnalysis, TrackChange
+from streamguard.frames import Face
 from streamguard.inference.backend import Completion
 from streamguard.ingest.mailbox import Crossing, Mark, Outage, SessionEnded, SessionStarted, Waiting
 from streamguard.lane import Job, Lane
+from streamguard.listener import StageListener, StreamEvent
 from streamguard.load import LoadWatch
 from streamguard.metrics import Metrics
 from streamguard.models import ModelLine, Models
@@ -36,39 +36,6 @@ from streamguard.vision.sampler import SamplerSettings
 log = logging.getLogger(__name__)
 
 STALE = "stale"  # why a live frame that waited for too long, or a face in it, is not analysed
-
-
-@dataclass(frozen=True, slots=True)
-class StreamEvent:
-    """What the stage tells its owner of a stream: a mark or a track's change."""
-
-    stream: str
-    what: Mark | TrackChange
-
-
-class StageListener:
-    """What the owner of a stage hears, always in the inference thread. Override what you need."""
-
-    def event(self, event: StreamEvent) -> None:
-        """A mark or a track's change, in the order of the stream."""
-
-    def analysed(self, frame: Frame) -> None:
-        """All faces of a frame are judged."""
-
-    def looked(self, frame: Frame, looks: Sequence[Look]) -> None:
-        """What the classifier saw in a frame and said of it; comes before what that changes. Never without a face."""
-
-    def standing(self, snapshot: StreamSnapshot) -> None:
-        """How a stream stands, after each analysed frame and each mark."""
-
-    def ended(self, analysis: StreamAnalysis, ended: SessionEnded) -> None:
-        """The stream gives no more frames; its analysis holds the outcomes."""
-
-    def engines(self) -> None:
-        """A model runs on another backend, or in another precision, from now on."""
-
-    def over(self) -> None:
-        """The thread ends: it was stopped, or it failed, with its traceback on standard error."""
 
 
 class _Face(NamedTuple):
@@ -141,6 +108,10 @@ class InferenceStage:
         """Let a stream go: its tracks end, whatever waits of it is forgotten."""
         self._inbox.put(lambda: self._remove(stream, reason))
 
+    def ask(self, stream: str, what: Callable[[StreamAnalysis], list[TrackChange]]) -> None:
+        """Call ``what`` with the analysis of a stream, if it is still there; tell what that changes."""
+        self._inbox.put(lambda: self._ask(stream, what))
+
     def stop(self, timeout: float = 10.0) -> None:
         """End the thread after what is in flight, and free both backends."""
         self._inbox.put(_STOP)
@@ -196,6 +167,11 @@ class InferenceStage:
         if (lane := self._lanes.get(stream)) is not None:
             self._mark(lane, SessionEnded(0, reason, final=True))
 
+    def _ask(self, stream: str, what: Callable[[StreamAnalysis], list[TrackChange]]) -> None:
+        if (lane := self._lanes.get(stream)) is not None:
+            self._changes(lane.analysis, what(lane.analysis))
+            self._listener.standing(lane.snapshot())
+
     def _advance(self, lane: Lane) -> None:
         """Let a stream do what it can do by itself, then get in line for its next search."""
         more = True
@@ -231,7 +207,7 @@ class InferenceStage:
         else:
             self._changes(analysis, analysis.end(mark.reason))
         self._listener.event(StreamEvent(lane.stream, mark))
-        self._listener.standing(analysis.snapshot())
+        self._listener.standing(lane.snapshot())
         if isinstance(mark, SessionEnded) and mark.final:
             lane.removed = True
             lane.queue.clear()
@@ -276,9 +252,10 @@ class InferenceStage:
             self._listener.looked(frame, looks)
         self._changes(lane.analysis, lane.analysis.scored(frame, [(look.track, look.logit) for look in looks]))
         if looks:
-            self._metrics.frame_to_score.observe(self._clock() - job.waiting.since)
+            lane.latency = self._clock() - job.waiting.since
+            self._metrics.frame_to_score.observe(lane.latency)
         self._listener.analysed(frame)
-        self._listener.standing(lane.analysis.snapshot())
+        self._listener.standing(lane.snapshot())
 
     def _dispatch(self) -> None:
         """Fill the free slots: faces first (their frames are the older ones), then the streams in turn."""

@@ -244,3 +244,17 @@ def test_an_overload_is_shown_and_obeyed():
     assert driver.analysis.snapshot().overload == "classification rate"
     assert driver.analysis.snapshot().state is State.CLEAR
     assert Driver().analysis.snapshot().overload is None
+
+
+def test_another_operating_point_is_that_of_every_track_and_of_those_to_come():
+    driver = Driver()
+    driver.steps(6, [FACE], 3.0)
+    assert driver.analysis.snapshot().state is State.FLAGGED
+    changes = driver.analysis.retune(OperatingPoint("high", 3.5, "of this test"))
+    assert [change.change.kind for change in changes] == ["closed", "state"]
+    assert [change.change.point.name for change in changes] == ["default", "high"]
+    assert driver.value("segments_total", state="flagged") == 1
+    assert driver.analysis.point.name == "high"
+    driver.steps(6, [FACE, Face(Box(400, 80, 500, 210), 0.9)], 3.0)
+    assert driver.analysis.snapshot().state is State.CLEAR
+    assert driver.kinds().count("opened") == 1

@@ -19,10 +19,11 @@ from streamguard.frames import Frame
 from streamguard.inference.backend import Completion
 from streamguard.ingest.connection import StreamInfo
 from streamguard.ingest.mailbox import Crossing, Mailbox, SessionEnded, SessionStarted
+from streamguard.listener import StageListener
 from streamguard.metrics import Metrics
 from streamguard.models import Models
 from streamguard.pixels import picture_of_rgb
-from streamguard.stage import InferenceStage, StageListener
+from streamguard.stage import InferenceStage
 from streamguard.vision.classifier import FaceInput
 from streamguard.vision.detector import FaceDecoder
 from streamguard.vision.overload import Overload
@@ -89,6 +90,7 @@ class Bench(StageListener):
             clock=clock or (lambda: self.now),
         )
         self.frames, self.gone, self.events, self.crossings, self.changes = [], [], [], {}, 0
+        self.standings = []
 
     def add(self, name, bound=4, policy="wait"):
         settings = AnalysisSettings(
@@ -122,6 +124,9 @@ class Bench(StageListener):
 
     def event(self, event):
         self.events.append(event)
+
+    def standing(self, snapshot):
+        self.standings.append(snapshot)
 
     def analysed(self, frame):
         self.frames.append((frame.stream, frame.index))
@@ -529,3 +534,29 @@ def test_another_backend_is_told():
     bench.detect(NO_FACE)
     bench.put("a", 1)
     assert bench.changes == 1
+
+
+def test_a_snapshot_says_how_long_the_last_scored_frame_took():
+    bench = Bench()
+    bench.add("a")
+    assert bench.standings[-1].latency is None
+    bench.put("a", 0)
+    bench.detect(ONE_FACE)
+    bench.now += 0.25
+    bench.classify(SCORE)
+    assert bench.standings[-1].latency == pytest.approx(0.25)
+    bench.put("a", 5)
+    bench.detect(NO_FACE)
+    assert bench.standings[-1].latency == pytest.approx(0.25), "no score, no news"
+
+
+def test_what_is_asked_of_an_analysis_is_told_and_a_stream_that_is_gone_is_let_be():
+    bench = Bench()
+    bench.add("a")
+    asked = []
+    for name in ("a", "gone"):
+        bench.stage.ask(name, lambda analysis: asked.append(analysis.stream) or [])
+    before = len(bench.standings)
+    bench.turn()
+    assert asked == ["a"]
+    assert len(bench.standings) == before + 1

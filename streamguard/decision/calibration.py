@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from streamguard.errors import ConfigError, EngineForeign
+
+_LEAST_RISE: Final = 0.25  # logits; less is what any track does by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,40 @@ def temperature(manifest: Mapping[str, Any], variant: str) -> Temperature:
     return Temperature(scale, bias)
 
 
+BY_HAND: Final = "by hand"
+"""The operating point of a threshold that somebody set: no engine may have one of that name."""
+
+LOWEST, HIGHEST = -3.9, 3.9
+"""Logits between which a threshold may be set by hand: evidence is clipped to +-4."""
+
+
+def by_hand(threshold: float, like: OperatingPoint) -> OperatingPoint:
+    """A threshold (a logit) that somebody set. Its rise keeps the proportion that ``like`` has: both ways to be flagged
+    become as much harder, or easier.
+
+    Raises:
+        ValueError: the threshold is not finite, or no evidence could reach it.
+
+    >>> by_hand(1.0, OperatingPoint("default", 2.0, "...", rise=0.8)).rise
+    0.4
+    """
+    if not LOWEST <= threshold <= HIGHEST:
+        raise ValueError(f"a threshold of {threshold}; expected {LOWEST:g} to {HIGHEST:g}")
+    rise = like.rise
+    if rise is not None and like.threshold > 0:
+        rise = max(_LEAST_RISE, rise * threshold / like.threshold)
+    return OperatingPoint(BY_HAND, threshold, "Set by hand. It promises nothing.", rise)
+
+
+def operating_points(manifest: Mapping[str, Any], variant: str | None = None) -> tuple[OperatingPoint, ...]:
+    """All operating points of an engine, or of a variant that was measured on its own, in the manifest's order.
+
+    Raises:
+        EngineForeign: one of them is not what :func:`operating_point` takes.
+    """
+    return tuple(operating_point(manifest, name, variant) for name in _points(manifest, variant))
+
+
 def operating_point(manifest: Mapping[str, Any], name: str, variant: str | None = None) -> OperatingPoint:
     """The operating point ``name`` of an engine: ``manifest["operating_points"][name]``.
 
@@ -73,8 +109,7 @@ def operating_point(manifest: Mapping[str, Any], name: str, variant: str | None 
         EngineForeign: its threshold is not a finite number, its rise not one above 0, or it promises nothing.
     """
     engine = manifest.get("name", "?")
-    of_variant = manifest.get("variants", {}).get(variant, {}).get("operating_points")
-    points = of_variant or manifest.get("operating_points") or {}
+    points = _points(manifest, variant)
     if name not in points:
         known = ", ".join(f"'{known}'" for known in points) or "none"
         raise ConfigError(f"Engine '{engine}' has no operating point '{name}'. It has: {known}.")
@@ -95,6 +130,12 @@ def operating_point(manifest: Mapping[str, Any], name: str, variant: str | None 
             f"Operating point '{name}' of engine '{engine}' has rise {rise}. Expected a finite logit above 0, or none."
         )
     return OperatingPoint(name, threshold, promise, rise)
+
+
+def _points(manifest: Mapping[str, Any], variant: str | None) -> Mapping[str, Any]:
+    of_variant = manifest.get("variants", {}).get(variant, {}).get("operating_points")
+    found: Mapping[str, Any] = of_variant or manifest.get("operating_points") or {}
+    return found
 
 
 class CalibratedRates(NamedTuple):

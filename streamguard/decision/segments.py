@@ -36,6 +36,7 @@ TOO_LITTLE: Final = "too little evidence"
 NO_SCORES: Final = "no scores"
 NOT_FINITE: Final = "damaged score"
 NO_FACE: Final = "no face"
+RETUNED: Final = "operating point changed"
 
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "urn:streamguard:segment")
 _GRAIN: Final = 1e-6  # seconds: times that differ by less are the same
@@ -79,7 +80,7 @@ class Change:
 
     ``opened``, ``updated`` and ``closed`` carry the segment as it is now; ``state`` carries none. ``state`` and
     ``reason`` are the track's; for ``closed``, ``reason`` says why if it did not end by its own falling.
-    ``score_logit`` is the statistic.
+    ``score_logit`` is the statistic, ``point`` what it was held against.
     """
 
     kind: Kind
@@ -88,6 +89,7 @@ class Change:
     reason: str | None
     pts: float
     score_logit: float
+    point: OperatingPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,7 @@ class TrackJudge:
         self._left: float | None = None  # when the statistic left its low level; None while it is there
         self._climb = Tally()  # the scores since then
         self._skipped: str | None = None  # why the face was not scored the last time
+        self._retuned = False  # and not scored since
         self._skips: Counter[str] = Counter()
         self._frames = 0
         self._peak: float | None = None
@@ -194,7 +197,7 @@ class TrackJudge:
         if earlier is None:
             self._floor = max(self._floor, score.pts)
         self._last = score.pts if self._last is None else max(self._last, score.pts)
-        self._skipped = None
+        self._skipped, self._retuned = None, False
         self._frames += 1
         if self._enough:
             self._peak = value if self._peak is None else max(self._peak, value)
@@ -214,6 +217,17 @@ class TrackJudge:
         if self._over:
             return []
         return self._pass(pts) + self._settle(pts)
+
+    def retune(self, pts: float, point: OperatingPoint) -> list[Change]:
+        """From now on the evidence is held against another operating point. An open segment closes: one judges each."""
+        if self._over:
+            return []
+        changes = self._pass(pts) + self._close(pts, RETUNED)
+        self.point, self._low = point, low_level(point.threshold)
+        self._phase, self._retuned = _Phase.QUIET, True
+        self._left, self._climb = None, Tally()
+        self._floor = pts
+        return changes + self._settle(pts)
 
     def end(self, pts: float, reason: str) -> list[Change]:
         """The track is over: lost, or its stream went down. Nothing comes after it."""
@@ -323,6 +337,8 @@ class TrackJudge:
             silent = self._last is not None and not self._ewma.samples
             self.state = State.INCONCLUSIVE
             self.reason = self._skipped or (NO_SCORES if silent else TOO_LITTLE)
+        elif self._retuned:
+            self.state, self.reason = State.INCONCLUSIVE, RETUNED
         elif not (self._phase is _Phase.PENDING and self.state is State.INCONCLUSIVE):
             self.state, self.reason = State.CLEAR, None
         if (self.state, self.reason) == self._announced:
@@ -340,7 +356,7 @@ class TrackJudge:
         reason: str | None,
     ) -> Change:
         state = self.state if segment is None else State.FLAGGED
-        return Change(kind, segment, state, reason, pts, self._value)
+        return Change(kind, segment, state, reason, pts, self._value, self.point)
 
     def _segment(self, passage: Passage, ended: float | None) -> Segment:
         name = f"{self.session}/{self.track}/{passage.sequence}/{self.stream}"

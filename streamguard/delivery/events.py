@@ -74,6 +74,13 @@ class Sighting:
     quality: Quality | None = None
 
 
+class Bar(NamedTuple):
+    """What the evidence was held against: an operating point, and its threshold (a logit)."""
+
+    operating_point: str
+    threshold: float
+
+
 class TrackRef(NamedTuple):
     """A track's full name: its number counts within one session of one stream."""
 
@@ -111,10 +118,11 @@ class EventFactory:
         timeline: Timeline,
         sighting: Sighting = Sighting(),
         evidence: Event | None = None,
+        bar: Bar | None = None,
     ) -> Event:
         """``streamguard.segment.<kind>.v1``: ``pts`` is the moment of the change, in seconds of stream time.
 
-        ``evidence`` says where the segment's evidence is going to lie.
+        ``evidence`` says where the segment's evidence is going to lie; without a ``bar`` it was the context's.
         """
         name = self.name_of(segment)
         sequence = self._sequence.pop(name, 0)
@@ -136,7 +144,7 @@ class EventFactory:
             "frames": segment.frames,
             **_seen(sighting),
             "evidence": evidence,
-            **self._judged(),
+            **self._judged(bar),
         }
         return self._event(f"segment.{kind}", segment.stream, f"{name}/{sequence}", at, data, segment.track)
 
@@ -150,6 +158,7 @@ class EventFactory:
         reason: str | None = None,
         logit: float | None = None,
         sighting: Sighting = Sighting(),
+        bar: Bar | None = None,
     ) -> Event:
         """``streamguard.track.state.v1``: the track is in ``state`` from ``pts`` on; ``logit`` is its statistic."""
         stream, session, track = of
@@ -165,7 +174,7 @@ class EventFactory:
             "reason": reason,
             "score": None if logit is None else _probability(logit),
             **_seen(sighting),
-            **self._judged(),
+            **self._judged(bar),
         }
         name = f"{self.context.run}.{session}.{track}/{state.value}@{pts:.3f}"
         return self._event("track.state", stream, name, at, data, track)
@@ -181,11 +190,12 @@ class EventFactory:
         name = f"{self.context.run}.{session}/{kind}@{at:.3f}"
         return self._event(f"stream.{kind}", stream, name, rfc3339(at), data, None)
 
-    def _judged(self) -> Event:
+    def _judged(self, bar: Bar | None) -> Event:
         """By what was judged."""
+        point, threshold = bar or (self.context.operating_point, self.context.threshold)
         return {
-            "operating_point": self.context.operating_point,
-            "threshold": _probability(self.context.threshold),
+            "operating_point": point,
+            "threshold": _probability(threshold),
             "engines": [asdict(engine) for engine in self.engines],
         }
 

@@ -145,15 +145,20 @@ class EvidenceKeeper:
         """A frame is done with."""
         self._hand_over(self._collectors[frame.stream].advance(frame))
 
-    def segment(self, kind: SegmentKind, name: str, segment: Segment, timeline: Timeline) -> Event | None:
-        """A segment changed. What its event says of evidence: the folder that is going to hold it, or nothing."""
+    def segment(
+        self, kind: SegmentKind, name: str, segment: Segment, timeline: Timeline, own: Mapping[str, Any] | None = None
+    ) -> Event | None:
+        """A segment changed. What its event says of evidence: the folder that is going to hold it, or nothing.
+
+        ``own``: facts of this segment alone, at its opening; they go before those of the run.
+        """
         collector = self._collectors[segment.stream]
         folder = {"folder": str(folder_of(segment.stream, name))}
         if kind == "opened":
             if (reason := self._writer.paused) is not None:
                 self._count(segment.stream, reason)
                 return None
-            return folder if collector.opened(name, segment, timeline) else None
+            return folder if collector.opened(name, segment, timeline, own) else None
         return folder if collector.changed(name, segment) else None
 
     def outage(self, stream: str, reason: str | None) -> None:

@@ -44,10 +44,13 @@ class Span:
 
 
 class Gathering:
-    """The evidence of one segment, under way."""
+    """The evidence of one segment, under way. ``own``: facts of it alone, which go before those of the run."""
 
-    def __init__(self, name: str, segment: Segment, timeline: Timeline, span: Span) -> None:
+    def __init__(
+        self, name: str, segment: Segment, timeline: Timeline, span: Span, own: Mapping[str, Any] | None = None
+    ) -> None:
         self.name = name
+        self._own = own or {}
         self.segment = segment
         self.timeline = timeline
         self.scores: list[Scored] = []
@@ -113,7 +116,7 @@ class Gathering:
             outages=tuple(self.outages),
             still=self._still,
             cut=self._cut or cut,
-            facts=facts,
+            facts={**facts, **self._own},
         )
 
     @property
@@ -203,12 +206,12 @@ class Collector:
         done = [name for name, gathering in self._under_way.items() if gathering.advance(frame.pts)]
         return [self._finish(name) for name in done]
 
-    def opened(self, name: str, segment: Segment, timeline: Timeline) -> bool:
-        """A segment opened, by the frame that was :meth:`looked` at last. False: no frame was."""
+    def opened(self, name: str, segment: Segment, timeline: Timeline, own: Mapping[str, Any] | None = None) -> bool:
+        """A segment opened, by the frame that was :meth:`looked` at last. False: no frame was. ``own``: its facts."""
         frame = self._frame
         if frame is None:
             return False
-        gathering = Gathering(name, segment, timeline, self._span)
+        gathering = Gathering(name, segment, timeline, self._span, own)
         gathering.scores += self._scores.get(segment.track, ())
         for look in self._looks:
             if look.track == segment.track:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from streamguard.decision.calibration import OperatingPoint, Temperature, calibrated_rates, operating_point, temperature
+from streamguard.decision.calibration import (
+    OperatingPoint,
+    Temperature,
+    by_hand,
+    calibrated_rates,
+    operating_point,
+    operating_points,
+    temperature,
+)
 from streamguard.errors import ConfigError, EngineForeign
 
 MANIFEST = {
@@ -130,3 +138,25 @@ def test_the_rates_are_read():
 def test_a_manifest_without_sound_rates_is_foreign(rate):
     with pytest.raises(EngineForeign, match=r"Engine 'e' has \"rate\""):
         calibrated_rates({"name": "e", "rate": rate})
+
+
+def test_all_operating_points_of_a_variant_that_has_its_own():
+    assert operating_points(MANIFEST, "int8") == (OperatingPoint("default", 1.5, "measured on int8"),)
+    assert [point.name for point in operating_points(MANIFEST, "fp32")] == ["strict", "default"]
+    assert operating_points({"name": "bare"}) == ()
+
+
+def test_a_threshold_by_hand_keeps_the_proportion_of_the_rise():
+    like = OperatingPoint("default", 2.0, "at most 1 %", 1.0)
+    made = by_hand(3.0, like)
+    assert (made.name, made.threshold, made.rise) == ("by hand", 3.0, 1.5)
+    assert made.promise == "Set by hand. It promises nothing."
+    assert by_hand(-1.0, like).rise == 0.25, "never none at all: any track rises a little"
+    assert by_hand(1.0, OperatingPoint("default", 2.0, "...")).rise is None
+    assert by_hand(1.0, OperatingPoint("default", -1.0, "...", 0.5)).rise == 0.5
+
+
+@pytest.mark.parametrize("threshold", [4.0, -4.0, float("nan"), float("inf")])
+def test_a_threshold_that_no_evidence_could_reach(threshold):
+    with pytest.raises(ValueError, match=r"expected -3\.9 to 3\.9"):
+        by_hand(threshold, OperatingPoint("default", 2.0, "..."))

@@ -516,3 +516,59 @@ def test_a_gap_takes_the_earlier_level_with_it():
     feed(found, real, 0, 20)
     assert closed(feed(found, lambda _: -0.8, 30, 60)) == []
     assert found.state is State.CLEAR
+
+
+# Another operating point
+
+
+def point(threshold, rise=None):
+    return OperatingPoint("other", threshold, "of this test", rise)
+
+
+def test_another_operating_point_ends_the_segment_under_way():
+    found = judge(threshold=1.0)
+    feed(found, fake, 0, 6)
+    assert found.state is State.FLAGGED
+    changes = found.retune(5.9, point(2.5))
+    (segment,) = closed(changes)
+    assert (segment.ended, changes[0].reason) == (5.8, "operating point changed")
+    assert changes[0].point.threshold == 1.0, "one judges it: that of its opening"
+    assert (found.state, found.reason) == (State.INCONCLUSIVE, "operating point changed")
+    assert [change.point.threshold for change in changes if change.kind == "state"] == [2.5]
+
+
+def test_what_stands_above_the_new_threshold_is_flagged_again_and_never_clear_in_between():
+    found = judge(threshold=1.0)
+    feed(found, fake, 0, 6)
+    changes = found.retune(5.9, point(2.0)) + feed(found, fake, 6, 9)
+    assert State.CLEAR not in {change.state for change in changes}
+    assert [kind for kind in kinds(changes) if kind != "updated"] == ["closed", "state", "opened", "state"]
+    (opened,) = [change for change in changes if change.kind == "opened"]
+    assert (opened.point.threshold, opened.segment.started) == (2.0, 5.9)
+
+
+def test_what_stands_below_the_new_threshold_is_clear():
+    found = judge(threshold=1.0)
+    feed(found, lambda pts: 1.5, 0, 20)
+    assert found.state is State.FLAGGED
+    changes = found.retune(20.0, point(3.0)) + feed(found, lambda pts: 1.4, 20.2, 24)
+    assert "opened" not in kinds(changes)
+    assert found.state is State.CLEAR
+
+
+def test_a_lower_threshold_flags_what_was_clear():
+    found = judge(threshold=3.0)
+    feed(found, lambda pts: 1.5, 0, 10)
+    assert found.state is State.CLEAR
+    changes = found.retune(10.0, point(1.0)) + feed(found, lambda pts: 1.5, 10, 13)
+    assert "opened" in kinds(changes)
+
+
+def test_without_evidence_the_reason_stays_what_it_was_and_after_the_end_nothing_changes():
+    found = judge()
+    assert found.retune(0.0, point(2.0)) == []
+    assert found.reason == "too little evidence"
+    feed(found, fake, 0, 6)
+    found.end(6.0, "face gone")
+    assert found.retune(6.0, point(0.5)) == []
+    assert found.reason == "face gone"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 
 from streamguard.delivery.events import (
+    Bar,
     EngineRef,
     EventContext,
     EventFactory,
@@ -281,3 +282,15 @@ def test_a_closed_segment_has_an_end() -> None:
 )
 def test_rfc3339(unix: float, text: str) -> None:
     assert rfc3339(unix) == text
+
+
+def test_what_a_stream_alone_is_held_against():
+    factory = EventFactory(CONTEXT)
+    bar = Bar("by hand", 2.0)
+    events = [
+        factory.segment("opened", OPEN, 13.0, TIMELINE, bar=bar),
+        factory.track_state(TrackRef("door", 1, 3), State.CLEAR, 2.0, TIMELINE, bar=bar),
+    ]
+    for event in events:
+        check(event)
+        assert (event["data"]["operating_point"], event["data"]["threshold"]) == ("by hand", 0.880797)

@@ -190,3 +190,16 @@ def test_memory_is_bounded_while_nothing_happens(film):
         collector.looked(later, [dataclasses.replace(look_at(frame), track=second % 3)])
         collector.advance(later)
     assert sum(len(scores) for scores in collector._scores.values()) <= 1 + gathering.REMEMBERED + 32
+
+
+def test_what_is_true_of_one_segment_goes_before_what_is_true_of_the_run(film):
+    collector, given = Collector(SPAN, lambda: {"operating_point": "default", "node": "studio"}), []
+    with FileSource(film, options=SourceOptions(keep_seconds=SPAN.keep)).open(1) as connection:
+        collector.begin(connection.recording)
+        for frame in connection:
+            collector.looked(frame, [look_at(frame)])
+            if frame.index == 75:
+                collector.opened("a", segment(2.0, 2.5), TIMELINE, {"operating_point": "by hand"})
+            given += collector.advance(frame)
+    (exhibit,) = given
+    assert exhibit.facts == {"operating_point": "by hand", "node": "studio"}
