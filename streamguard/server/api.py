@@ -1,4 +1,4 @@
-"""``/api/v1``: streams, segments with their evidence, labels, and events as they come.
+"""``/api/v1``: streams, segments with their evidence, labels, operating points, and events as they come.
 
 ``openapi.yaml`` beside this file says what every route takes and gives; a test holds the two together. Handlers run
 in the server's loop and reach the Guard through :class:`~streamguard.server.streams.StreamDesk` alone.
@@ -9,31 +9,30 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import uuid
 from collections.abc import Callable
-from functools import cache
-from importlib.resources import files
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-import yaml
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from streamguard.access import ApiSettings
 from streamguard.config import stream_name
 from streamguard.delivery.events import Event, rfc3339
 from streamguard.frames import State
-from streamguard.pipeline import Guard, WatchedStream
+from streamguard.pipeline import Guard
 from streamguard.server.doors import TOKEN, read_json
 from streamguard.server.evidence import TYPES, EvidenceFolder
 from streamguard.server.feed import EventFeed
 from streamguard.server.labels import LabelFile, LabelLost
 from streamguard.server.problems import Problem
 from streamguard.server.segments import SegmentStore
+from streamguard.server.shown import openapi, point_json, stream_json
 from streamguard.server.streams import NewStream, StreamDesk
 
 ROOT: Final = "/api/v1"
 _BEAT: Final = 15.0  # seconds between signs of life in a quiet feed: proxies cut what is silent for longer
-_MOST: Final = 500  # segments a page
+_MOST: Final = 500  # segments or labels a page
 
 Refused = Callable[[str], None]
 
@@ -49,8 +48,18 @@ class StreamBody(Body):
     uri: Annotated[str, Field(min_length=1, max_length=2048)]
 
 
-class RenameBody(Body):
-    name: Annotated[str, AfterValidator(stream_name)]
+class ChangeBody(Body):
+    name: Annotated[str, AfterValidator(stream_name)] | None = None
+    operating_point: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    threshold: Annotated[float, Field(ge=0.02, le=0.98)] | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.name is None and self.operating_point is None and self.threshold is None:
+            raise ValueError("expected at least one of name, operating_point, threshold")
+        if self.operating_point is not None and self.threshold is not None:
+            raise ValueError("operating_point and threshold exclude each other")
+        return self
 
 
 class LabelBody(Body):
@@ -98,12 +107,14 @@ class Api:
                 web.get(f"{ROOT}/streams", self._list_streams),
                 web.post(f"{ROOT}/streams", self._add_stream),
                 web.get(f"{ROOT}/streams/{{stream}}", self._show_stream),
-                web.patch(f"{ROOT}/streams/{{stream}}", self._rename_stream),
+                web.patch(f"{ROOT}/streams/{{stream}}", self._change_stream),
                 web.delete(f"{ROOT}/streams/{{stream}}", self._remove_stream),
                 web.get(f"{ROOT}/segments", self._list_segments),
                 web.get(segment, self._show_segment),
                 web.get(f"{segment}/evidence", self._list_evidence),
                 web.get(f"{segment}/evidence/{{file}}", self._show_evidence),
+                web.get(f"{ROOT}/operating-points", self._list_points),
+                web.get(f"{ROOT}/labels", self._list_labels),
                 web.post(f"{ROOT}/labels", self._add_label),
                 web.get(f"{ROOT}/events", self._listen),
             ]
@@ -124,20 +135,29 @@ class Api:
     # Streams.
 
     async def _list_streams(self, request: web.Request) -> web.Response:
-        return web.json_response({"streams": [_stream(stream) for stream in self._desk.streams()]})
+        shown = [stream_json(stream) for stream in self._desk.streams()]
+        return web.json_response({"at": rfc3339(time.time()), "streams": shown})
 
     async def _show_stream(self, request: web.Request) -> web.Response:
-        return web.json_response(_stream(self._desk.stream(request.match_info["stream"])))
+        return web.json_response(stream_json(self._desk.stream(request.match_info["stream"])))
 
     async def _add_stream(self, request: web.Request) -> web.Response:
         wanted = await self._body(request, StreamBody)
         stream = await self._desk.add(NewStream(wanted.name, wanted.uri))
-        return web.json_response(_stream(stream), status=201, headers={"Location": f"{ROOT}/streams/{wanted.name}"})
+        headers = {"Location": f"{ROOT}/streams/{wanted.name}"}
+        return web.json_response(stream_json(stream), status=201, headers=headers)
 
-    async def _rename_stream(self, request: web.Request) -> web.Response:
-        wanted = await self._body(request, RenameBody)
-        stream = await self._desk.rename(request.match_info["stream"], wanted.name)
-        return web.json_response(_stream(stream), headers={"Content-Location": f"{ROOT}/streams/{wanted.name}"})
+    async def _change_stream(self, request: web.Request) -> web.Response:
+        wanted = await self._body(request, ChangeBody)
+        stream = self._desk.stream(request.match_info["stream"])
+        held = wanted.operating_point or wanted.threshold
+        point = None if held is None else self._desk.point(held)  # before anything is changed
+        if wanted.name is not None:
+            stream = await self._desk.rename(stream.source.name, wanted.name)
+        if point is not None:
+            stream = await self._desk.retune(stream.source.name, point)
+        name = stream.source.name
+        return web.json_response(stream_json(stream), headers={"Content-Location": f"{ROOT}/streams/{name}"})
 
     async def _remove_stream(self, request: web.Request) -> web.Response:
         await self._desk.remove(request.match_info["stream"])
@@ -190,28 +210,46 @@ class Api:
             )
         return self._evidence
 
-    # Labels.
+    # Operating points and labels.
 
-    async def _add_label(self, request: web.Request) -> web.Response:
+    async def _list_points(self, request: web.Request) -> web.Response:
+        default, points = self._desk.points()
+        return web.json_response({"default": default.name, "operating_points": [point_json(point) for point in points]})
+
+    async def _list_labels(self, request: web.Request) -> web.Response:
+        query = _known(request, "limit", "before", "segment")
+        limit = _whole(query.get("limit", "100"), "limit", 1, _MOST)
+        found, following = self._kept().newest(limit, query.get("before"), query.get("segment"))
+        return web.json_response({"labels": [dict(label) for label in found], "before": following})
+
+    def _kept(self) -> LabelFile:
         if self._labels is None:
             raise Problem(409, "no-labels", "no labels are kept here; api.labels names the file for them")
+        return self._labels
+
+    async def _add_label(self, request: web.Request) -> web.Response:
+        labels = self._kept()
         wanted = await self._body(request, LabelBody)
         name = wanted.segment_id
-        if self.segments.get(name) is None and not await self._has_evidence(name):
+        entry = self.segments.get(name)
+        if entry is None and not await self._has_evidence(name):
             raise _no_segment(name)
         label = {
+            "id": uuid.uuid4().hex,
             "segment_id": name,
             "label": wanted.label,
             "note": wanted.note,
             "by": request[TOKEN].name,
             "at": rfc3339(time.time()),
+            # As it was judged: what calibrates later needs no other file.
+            "segment": None if entry is None else {key: entry[key] for key in entry if key not in ("open", "label")},
         }
         try:
             async with self._labelling:
-                await asyncio.to_thread(self._labels.append, label)
+                await asyncio.to_thread(labels.append, label)
         except LabelLost as lost:
             raise Problem(507, "label-lost", str(lost)) from None
-        self.segments.label(name, label)
+        self.segments.label(name, {key: label[key] for key in label if key != "segment"})
         return web.json_response(label, status=201)
 
     async def _has_evidence(self, segment: str) -> bool:
@@ -284,36 +322,6 @@ def fitted(data: dict[str, Any], kind: type[_B]) -> _B:
             for each in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise Problem(422, "body", "the body is not what this takes", fields={"errors": errors}) from None
-
-
-@cache
-def openapi() -> dict[str, Any]:
-    """The description of the API (OpenAPI 3.1). Not to be changed: it is shared."""
-    text = files("streamguard.server").joinpath("openapi.yaml").read_text(encoding="utf-8")
-    description: dict[str, Any] = yaml.safe_load(text)
-    return description
-
-
-def _stream(stream: WatchedStream) -> dict[str, Any]:
-    source, seen = stream.source, stream.snapshot
-    states = dict(seen.states)
-    return {
-        "name": source.name,
-        "uri": source.uri,
-        "live": source.live,
-        "session": seen.session,
-        "pts": round(seen.pts, 3),
-        "state": seen.state.value,
-        "reason": seen.reason,
-        "tracks": [
-            {
-                "id": track.id,
-                "state": states[track.id].value if track.id in states else State.INCONCLUSIVE.value,
-                "bbox": {side: round(value, 1) for side, value in track.box._asdict().items()},
-            }
-            for track in seen.tracks
-        ],
-    }
 
 
 def _known(request: web.Request, *names: str) -> dict[str, str]:

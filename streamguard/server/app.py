@@ -6,6 +6,7 @@
 ``/startupz`` 200 once the start is over, engine builds included
 ``/metrics``  Prometheus text format (or OpenMetrics, if the scraper asks for it)
 ``/api/v1``   :mod:`streamguard.server.api`
+``/``         the operator page, :mod:`streamguard.server.assets`
 ============= =============================================================================
 
 A probe answers ``{"status": "ok" | "failing", "reasons": [...]}`` with 200 or 503. Every refusal is a problem
@@ -32,7 +33,9 @@ from streamguard.access import ApiSettings
 from streamguard.errors import UsageError
 from streamguard.metrics import Metrics
 from streamguard.server.api import Api
+from streamguard.server.assets import Assets
 from streamguard.server.doors import METRICS, Doors
+from streamguard.server.signin import SignIn
 
 Probe = Callable[[], Sequence[str]]
 
@@ -171,6 +174,8 @@ def make_app(registry: CollectorRegistry, health: Health, doors: Doors, api: Api
     app.router.add_get(METRICS, make_aiohttp_handler(registry))
     if api is not None:
         api.attach(app, doors.refused)
+        SignIn(doors).attach(app)
+        Assets().attach(app)
     return app
 
 

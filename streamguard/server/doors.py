@@ -4,7 +4,8 @@
 connections, their pace   :class:`~streamguard.server.limits.Doorkeeper`; head and idle time by aiohttp's keep-alive
 security headers          on every answer, refusals too
 rate                      a bucket a client; probes pass
-token and role            probes are open, ``/metrics`` as configured; else ``Authorization: Bearer``
+token and role            probes and the page's own files are open, ``/metrics`` as configured; else
+                          ``Authorization: Bearer``, or the cookie of a session (:mod:`~streamguard.server.sessions`)
 body                      its size and its time, where a handler reads it (:func:`read_json`)
 ========================= =======================================================================================
 
@@ -31,12 +32,17 @@ from streamguard.errors import UsageError
 from streamguard.server.auth import Busy, Role, Token, TokenFile, is_loopback
 from streamguard.server.limits import Buckets, Doorkeeper, client_of
 from streamguard.server.problems import CLOSE, Problem, as_problems
+from streamguard.server.sessions import Session, Sessions, cookie_name, from_here
 
 log = logging.getLogger(__name__)
 
 PROBES: Final = frozenset({"/livez", "/readyz", "/startupz"})
 METRICS: Final = "/metrics"
+PAGE: Final = "/"
+PAGE_FILES: Final = "/page/"
+SESSION_PATH: Final = "/api/v1/session"
 TOKEN: Final = web.RequestKey("token", Token)
+SESSION: Final = web.RequestKey("session", Session)
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -58,6 +64,7 @@ class Doors:
         self._tokens = None if settings.tokens is None else TokenFile(settings.tokens)
         self._rate = Buckets(limits.rate, limits.burst, clock)
         self._failures = Buckets(_FORGIVEN, limits.failures, clock)
+        self.sessions = Sessions(clock)
         self._tls = None if settings.tls is None else tls_context(settings.tls)
 
     @property
@@ -136,14 +143,16 @@ class Doors:
     async def _admitted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not self._open(request):
             token = await self._token(request)
-            if request.method not in _READING and token.role is not Role.OPERATOR:
+            # Whoever may read may sign in, and out.
+            changes = request.method not in _READING and request.path != SESSION_PATH
+            if changes and token.role is not Role.OPERATOR:
                 self.refused("role")
                 raise Problem(403, "role", f"token '{token.name}' is a viewer's; this needs an operator's")
             request[TOKEN] = token
         return await handler(request)
 
     def _open(self, request: web.Request) -> bool:
-        if request.path in PROBES:
+        if request.path in PROBES or request.path == PAGE or request.path.startswith(PAGE_FILES):
             return True
         if request.path == METRICS:
             return self.settings.metrics == "open" or (self.settings.metrics == "loopback" and _from_here(request))
@@ -151,6 +160,32 @@ class Doors:
         return request.match_info.http_exception is not None and not request.path.startswith("/api/")
 
     async def _token(self, request: web.Request) -> Token:
+        if "Authorization" in request.headers:
+            return await self._bearer(request)
+        secret = request.cookies.get(cookie_name(request, tls=self._tls is not None))
+        return await self._bearer(request) if secret is None else self._of_session(request, secret)
+
+    def _of_session(self, request: web.Request, secret: str) -> Token:
+        """The token that a session stands for: one that was removed is refused here too."""
+        if not from_here(request):
+            self.refused("cross-site")
+            raise Problem(403, "cross-site", "a session is good for requests of this server's own page alone", CLOSE)
+        session = self.sessions.find(secret)
+        if session is None or not self._known(session.token):
+            self.sessions.end(secret)
+            self.refused("session")
+            raise Problem(401, "session", "this session is over; sign in again", _challenge() | CLOSE)
+        request[SESSION] = session
+        return session.token
+
+    def _known(self, token: Token) -> bool:
+        try:
+            return self._tokens is not None and token in self._tokens.tokens()
+        except UsageError as error:
+            log.error("%s", error)
+            raise Problem(503, "tokens", "the tokens can't be read; the log says why", CLOSE) from None
+
+    async def _bearer(self, request: web.Request) -> Token:
         client = _client(request)
         scheme, _, text = request.headers.get("Authorization", "").partition(" ")
         if self._tokens is None or scheme.lower() != "bearer":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from typing import Any, Final, TypeVar, cast
 
 from streamguard.access import ApiSettings
 from streamguard.config import proxies_bypassed
+from streamguard.decision.calibration import OperatingPoint, by_hand
 from streamguard.errors import SourceRefused, UsageError
 from streamguard.ingest.allowed import SourceRules, Target
 from streamguard.ingest.container import FileSource
@@ -101,6 +103,41 @@ class StreamDesk:
             await self._run(guard.remove, name)
             self._sweep()
 
+    def points(self) -> tuple[OperatingPoint, Sequence[OperatingPoint]]:
+        """The operating point that streams begin with, and all there are.
+
+        Raises:
+            Problem: the engines are not loaded yet.
+        """
+        guard = self._loaded()
+        return guard.point, guard.points
+
+    def point(self, wanted: str | float) -> OperatingPoint:
+        """The operating point of that name; one set by hand for a threshold, 0..1.
+
+        Raises:
+            Problem: there is none of that name, or the engines are not loaded yet.
+        """
+        guard = self._loaded()
+        if isinstance(wanted, float):
+            return by_hand(math.log(wanted / (1 - wanted)), guard.point)
+        for point in guard.points:
+            if point.name == wanted:
+                return point
+        known = ", ".join(f"'{point.name}'" for point in guard.points)
+        raise Problem(422, "operating-point", f"there is no operating point '{wanted}'; there are {known}")
+
+    async def retune(self, name: str, point: OperatingPoint) -> WatchedStream:
+        """Hold a stream against another operating point; its open segments close.
+
+        Raises:
+            Problem: there is no stream of that name.
+        """
+        async with self._change() as guard:
+            source = self.stream(name).source
+            guard.retune(name, point)
+            return self._snapshot(guard, source)
+
     async def rename(self, name: str, new: str) -> WatchedStream:
         """Watch a stream under another name: its tracks end, a file begins anew.
 
@@ -108,7 +145,8 @@ class StreamDesk:
             Problem: there is none of that name, or the new one is taken.
         """
         async with self._change() as guard:
-            source = self.stream(name).source
+            stream = self.stream(name)
+            source = stream.source
             if new != name:
                 self._free(new)
                 await self._run(guard.remove, name)
@@ -116,7 +154,7 @@ class StreamDesk:
                 way = self._exits.pop(name, None)
                 if way is not None:
                     self._exits[new] = way
-                await self._add(guard, renamed)
+                await self._add(guard, renamed, stream.point)
                 source = renamed
             return self._snapshot(guard, source)
 
@@ -135,13 +173,17 @@ class StreamDesk:
         self._waiting += 1
         try:
             async with self._turn:
-                guard = self._guard()
-                if guard is None or not guard.ready:
-                    raise Problem(503, "not-ready", "the engines are not loaded yet", {"Retry-After": "5"})
+                guard = self._loaded()
                 self._sweep()
                 yield guard
         finally:
             self._waiting -= 1
+
+    def _loaded(self) -> Guard:
+        guard = self._guard()
+        if guard is None or not guard.ready:
+            raise Problem(503, "not-ready", "the engines are not loaded yet", {"Retry-After": "5"})
+        return guard
 
     def _free(self, name: str) -> None:
         if any(stream.source.name == name for stream in self.streams()):
@@ -183,9 +225,9 @@ class StreamDesk:
         options = SourceOptions(proxy=f"http://127.0.0.1:{way.port}")
         return open_source(wanted.uri, name=wanted.name, options=options), way
 
-    async def _add(self, guard: Guard, source: Source) -> None:
+    async def _add(self, guard: Guard, source: Source, point: OperatingPoint | None = None) -> None:
         try:
-            await self._run(guard.add, source)
+            await self._run(lambda added: guard.add(added, point), source)
         except UsageError as refused:  # the name was taken meanwhile, by a reload of the configuration
             raise Problem(409, "name-taken", str(refused)) from None
 

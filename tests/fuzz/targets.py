@@ -22,7 +22,7 @@ from streamguard.errors import ConfigError, SourceRefused, redact
 from streamguard.frames import Box, Quality, Segment, State
 from streamguard.ingest.allowed import AllowedSources, SourceRules
 from streamguard.ingest.egress import Diverted, RtspFilter
-from streamguard.server.api import LabelBody, RenameBody, StreamBody, fitted
+from streamguard.server.api import ChangeBody, LabelBody, StreamBody, fitted
 from streamguard.server.doors import parsed
 from streamguard.server.feed import EventFeed
 from streamguard.server.problems import Problem
@@ -73,7 +73,7 @@ def bodies(data: bytes) -> None:
         found = parsed(data)
     except Problem:
         found = {"name": "a", "uri": data.decode("latin-1")[:2048]}
-    for kind in (RenameBody, LabelBody, StreamBody):
+    for kind in (ChangeBody, LabelBody, StreamBody):
         try:
             body = fitted(found, kind)
         except Problem:

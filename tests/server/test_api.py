@@ -134,6 +134,49 @@ def test_a_name_is_given_once(live):
     assert (same.status, same.json["name"]) == (200, "a")
 
 
+def test_a_stream_is_held_against_another_operating_point(live):
+    points = live.ask("GET", f"{ROOT}/operating-points", live.viewer).json
+    assert (points["default"], [point["name"] for point in points["operating_points"]]) == (
+        "default",
+        ["default", "sensitive"],
+    )
+    default, sensitive = points["operating_points"]
+    assert 0.5 < sensitive["threshold"] < default["threshold"] < 1
+    assert live.ask("POST", f"{ROOT}/streams", live.operator, {"name": "door", "uri": DEMO}).status == 201
+    path = f"{ROOT}/streams/door"
+    shown = live.ask("GET", path, live.viewer).json
+    assert (shown["operating_point"], shown["threshold"]) == ("default", default["threshold"])
+    changed = live.ask("PATCH", path, live.operator, {"operating_point": "sensitive"}).json
+    holds("Stream", changed)
+    assert (changed["operating_point"], changed["threshold"]) == ("sensitive", sensitive["threshold"])
+    live.ask("PATCH", path, live.operator, {"threshold": 0.75})
+    renamed = live.ask("PATCH", path, live.operator, {"name": "gate"}).json
+    assert (renamed["name"], renamed["operating_point"], renamed["threshold"]) == ("gate", "by hand", 0.75)
+    both = live.ask("PATCH", f"{ROOT}/streams/gate", live.operator, {"name": "door", "operating_point": "default"})
+    assert (both.json["name"], both.json["operating_point"]) == ("door", "default")
+    assert both.headers["Content-Location"] == path
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ({}, "body"),
+        ({"threshold": 0.99}, "body"),
+        ({"threshold": 0.5, "operating_point": "default"}, "body"),
+        ({"threshold": "0.5"}, "body"),
+        ({"threshold": True}, "body"),
+        ({"operating_point": "strict"}, "operating-point"),
+        ({"name": "gate", "operating_point": "strict"}, "operating-point"),
+    ],
+)
+def test_changes_that_are_none_change_nothing(live, body, problem):
+    live.ask("POST", f"{ROOT}/streams", live.operator, {"name": "door", "uri": DEMO})
+    answer = live.ask("PATCH", f"{ROOT}/streams/door", live.operator, body)
+    assert (answer.status, answer.problem) == (422, problem)
+    shown = live.ask("GET", f"{ROOT}/streams/door", live.viewer).json
+    assert (shown["name"], shown["operating_point"]) == ("door", "default")
+
+
 def test_more_streams_than_allowed_are_refused(live):
     for name in "abc":
         assert live.ask("POST", f"{ROOT}/streams", live.operator, {"name": name, "uri": DEMO}).status == 201
@@ -241,16 +284,35 @@ def test_a_label_is_on_the_disk_before_the_answer(served, tmp_path):
     body = {"segment_id": "r1.s1", "label": "authentic", "note": "Ein Spiegel, kein Gesicht"}
     answer = served.ask("POST", f"{ROOT}/labels", served.operator, body)
     assert answer.status == 201
-    holds("Label", answer.json)
+    holds("KeptLabel", answer.json)
     assert answer.json["by"] == "otto"
+    assert answer.json["segment"]["score"] == {"mean": 0.817574, "peak": 0.924142}, "it stands alone"
+    assert not {"open", "label"} & answer.json["segment"].keys()
     with (tmp_path / "labels.jsonl").open("ab") as torn:
         torn.write(b'{"cut')
     served.api.take(flagged(1, ended=5.0))
     second = served.ask("POST", f"{ROOT}/labels", served.operator, body | {"label": "unsure"})
     lines = (tmp_path / "labels.jsonl").read_text().splitlines()
-    assert [json.loads(lines[0]), lines[1], json.loads(lines[2])] == [answer.json, '{"cut', second.json]
+    form = {"format": "streamguard.label.v1"}
+    assert [json.loads(lines[0]), lines[1]] == [form | answer.json, '{"cut']
+    assert json.loads(lines[2]) == form | second.json
     shown = served.ask("GET", f"{ROOT}/segments/r1.s1", served.viewer).json
-    assert (shown["open"], shown["label"]) == (False, second.json)
+    holds("Segment", shown)
+    assert (shown["open"], shown["label"]) == (False, {k: v for k, v in second.json.items() if k != "segment"})
+
+
+def test_labels_are_listed_to_whoever_may_read(served):
+    for number in (1, 2):
+        served.api.take(flagged(number))
+        body = {"segment_id": f"r1.s{number}", "label": "authentic"}
+        assert served.ask("POST", f"{ROOT}/labels", served.operator, body).status == 201
+    page = served.ask("GET", f"{ROOT}/labels?limit=1", served.viewer).json
+    assert [label["segment_id"] for label in page["labels"]] == ["r1.s2"]
+    holds("KeptLabel", page["labels"][0])
+    rest = served.ask("GET", f"{ROOT}/labels?before={page['before']}", served.viewer).json
+    assert ([label["segment_id"] for label in rest["labels"]], rest["before"]) == (["r1.s1"], None)
+    assert len(served.ask("GET", f"{ROOT}/labels?segment=r1.s1", served.viewer).json["labels"]) == 1
+    assert served.ask("GET", f"{ROOT}/labels?page=2", served.viewer).problem == "query"
 
 
 def test_labels_that_are_not_taken(served, tmp_path):
@@ -269,6 +331,7 @@ def test_labels_need_a_file(tmp_path):
         served.api.take(flagged(1))
         body = {"segment_id": "r1.s1", "label": "authentic"}
         assert served.ask("POST", f"{ROOT}/labels", served.operator, body).problem == "no-labels"
+        assert served.ask("GET", f"{ROOT}/labels", served.viewer).problem == "no-labels"
 
 
 # Events.

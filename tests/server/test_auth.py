@@ -152,11 +152,12 @@ def test_a_token_in_the_address_is_no_token(served):
 
 def test_a_viewer_reads_and_an_operator_changes(served):
     stream = {"name": "a", "uri": "demo:"}
-    assert served.ask("GET", "/api/v1/streams", served.viewer).json == {"streams": []}
+    assert served.ask("GET", "/api/v1/streams", served.viewer).json["streams"] == []
     assert served.ask("GET", "/api/v1/streams", served.operator).status == 200
     refused = served.ask("POST", "/api/v1/streams", served.viewer, stream)
     assert (refused.status, refused.problem) == (403, "role")
     assert "token 'anna' is a viewer's" in refused.json["detail"]
+    assert served.ask("PATCH", "/api/v1/streams/a", served.viewer, {"threshold": 0.5}).problem == "role"
     for method in ("PATCH", "DELETE"):
         assert served.ask(method, "/api/v1/streams/a", served.viewer, {"name": "b"}).problem == "role"
     assert served.ask("POST", "/api/v1/labels", served.viewer, {}).problem == "role"
