@@ -14,7 +14,7 @@ from streamguard.decision.calibration import OperatingPoint
 from streamguard.decision.passage import low_level
 from streamguard.decision.segments import Change, DecisionSettings, Judged, TrackJudge, stream_state
 from streamguard.delivery.events import Sighting, Timeline
-from streamguard.frames import U8, Box, Clock, Face, Frame, Score, Segment, State, Track
+from streamguard.frames import U8, Box, Clock, Face, Frame, Score, Segment, State, StreamSnapshot, Track
 from streamguard.ingest.mailbox import SessionStarted
 from streamguard.metrics import Metrics
 from streamguard.vision.classifier import FaceInput
@@ -70,25 +70,6 @@ class TrackOutcome:
     judged: Judged
     best: float | None
     segments: tuple[Segment, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSnapshot:
-    """What overlay, page and metrics read: immutable, replaced whole after each analysed frame.
-
-    ``overload``: what is done less of because the machine can't keep up, or None. ``latency``: seconds from the last
-    scored frame's decoding to its scores; None before the first.
-    """
-
-    stream: str
-    session: int
-    pts: float
-    state: State
-    reason: str | None
-    tracks: tuple[Track, ...] = ()
-    states: tuple[tuple[int, State], ...] = ()
-    overload: str | None = None
-    latency: float | None = None
 
 
 @dataclass(slots=True)
@@ -290,9 +271,16 @@ class StreamAnalysis:
         """The stream as it stands."""
         judges = {track: followed.judge for track, followed in self._followed.items()}
         state, reason = stream_state(judges.values(), self._outage)
-        states = tuple((track, judge.state) for track, judge in judges.items())
         return StreamSnapshot(
-            self.stream, self._session, self._pts, state, reason, self._tracks, states, self._pace().step
+            self.stream,
+            self._session,
+            self._pts,
+            state,
+            reason,
+            self._tracks,
+            tuple((track, judge.state) for track, judge in judges.items()),
+            self._pace().step,
+            reasons=tuple((track, judge.reason) for track, judge in judges.items() if judge.reason),
         )
 
     def _follow(self, track: Track) -> _Followed:

@@ -23,6 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from streamguard.access import ApiSettings
 from streamguard.decision.segments import DecisionSettings
+from streamguard.delivery.broadcast import PictureSettings
 from streamguard.delivery.evidence import EvidenceSettings
 from streamguard.delivery.outbox import OutboxSettings
 from streamguard.delivery.sinks import SinkSettings
@@ -154,6 +155,8 @@ class Config(Settings):
     """How scores become segments."""
     evidence: EvidenceSettings = EvidenceSettings()
     """What is kept of each segment, where and for how long."""
+    picture: PictureSettings = PictureSettings()
+    """What people see of a stream."""
     listen: Annotated[str, AfterValidator(_listen)] | None = "127.0.0.1:8080"
     """Where health and metrics are served, HOST:PORT; port 0 lets the system choose, null serves nothing."""
     api: ApiSettings = ApiSettings()

@@ -6,6 +6,7 @@
     ├── UsageError                 the call is wrong: exit code 2, nothing started
     │   ├── ConfigError            a configuration file: unknown key, wrong type, two streams of one name
     │   ├── SourceRefused          a URI whose scheme or form is not served
+    │   ├── StreamUnknown          no stream of that name is being watched
     │   ├── OutboxRefused          an outbox file that is foreign, newer, in use or not writable
     │   └── EngineError            an engine folder
     │       ├── EngineMissing      no such engine, or a file of it is absent
@@ -72,6 +73,10 @@ class ConfigError(UsageError):
 
 class SourceRefused(UsageError):
     """A source URI that is not served, with what to use instead."""
+
+
+class StreamUnknown(UsageError):
+    """No stream of that name is being watched."""
 
 
 class OutboxRefused(UsageError):

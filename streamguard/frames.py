@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ F32 = npt.NDArray[np.float32]
 
 Matrix = Literal["bt601", "bt709", "bt2020"]
 Clock = Literal["rtcp", "arrival", "file"]
+
+COAST: Final = 0.5
+"""Seconds for which a face is taken to move on as it did, once it is not found."""
 
 
 class State(enum.StrEnum):
@@ -140,7 +143,11 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One face followed over time in one session. ``missed`` is the seconds since it was last detected."""
+    """One face followed over time in one session.
+
+    ``updated``: when it was last detected; ``missed``: the seconds from then to the time that ``box`` is of.
+    ``motion``: pixels a second, to the right and down.
+    """
 
     id: int
     session: int
@@ -149,6 +156,13 @@ class Track:
     started: float
     updated: float
     missed: float = 0.0
+    motion: tuple[float, float] = (0.0, 0.0)
+
+    def at(self, pts: float) -> Box:
+        """Where its face should be at ``pts``: a motion is believed in for :data:`COAST` seconds after a detection."""
+        elapsed = min(max(pts - self.updated, -COAST), COAST) - min(self.missed, COAST)
+        dx, dy = self.motion[0] * elapsed, self.motion[1] * elapsed
+        return Box(self.box.x1 + dx, self.box.y1 + dy, self.box.x2 + dx, self.box.y2 + dy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,3 +202,24 @@ class Segment:
     mean: float
     peak: float
     frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSnapshot:
+    """What overlay, page and metrics read: immutable, replaced whole after each analysed frame.
+
+    ``states`` and ``reasons`` by track; a reason stands where a track is inconclusive. ``overload``: what is done less
+    of because the machine can't keep up, or None. ``latency``: seconds from the last scored frame's decoding to its
+    scores; None before the first.
+    """
+
+    stream: str
+    session: int
+    pts: float
+    state: State
+    reason: str | None
+    tracks: tuple[Track, ...] = ()
+    states: tuple[tuple[int, State], ...] = ()
+    overload: str | None = None
+    latency: float | None = None
+    reasons: tuple[tuple[int, str], ...] = ()

@@ -11,8 +11,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from streamguard.analysis import FaceCrop, StreamAnalysis, StreamSnapshot
-from streamguard.frames import F32, Look
+from streamguard.analysis import FaceCrop, StreamAnalysis
+from streamguard.frames import F32, Look, StreamSnapshot
 from streamguard.ingest.mailbox import Crossing, Mark, Waiting
 from streamguard.pixels import Letterbox
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streamguard.analysis import StreamAnalysis, StreamSnapshot, TrackChange
-from streamguard.frames import Frame, Look
+from streamguard.analysis import StreamAnalysis, TrackChange
+from streamguard.frames import Frame, Look, StreamSnapshot
 from streamguard.ingest.mailbox import Mark, SessionEnded
 
 

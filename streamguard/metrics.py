@@ -57,6 +57,15 @@ class Metrics:
         self.stream_width = gauge("stream_width_pixels", "Width of the decoded picture.", "stream")
         self.stream_received = counter("stream_received_bits", "Compressed video received.", "stream")
         self.stream_clock_offset = gauge("stream_clock_offset_seconds", "Arrival minus the sender's clock.", "stream")
+        self.viewers = gauge("viewers", "Who watches the picture at the moment, by kind.", "stream", "kind")
+        self.pictures_encoded = counter("pictures_encoded", "Pictures encoded for viewers.", "stream")
+        self.pictures_dropped = counter(
+            "pictures_dropped", "Pictures that viewers did not get, by reason.", "stream", "reason"
+        )
+        self.publish_up = gauge("publish_up", "1 while the picture is published.", "stream")
+        self.publish_attempts = counter(
+            "publish_attempts", "Attempts to publish the picture, by how they ended.", "stream", "outcome"
+        )
         self.segments = counter("segments", "Segments closed, by state.", "stream", "state")
         self.sink_deliveries = counter("sink_deliveries", "Events handed to a sink, by outcome.", "sink", "outcome")
         self.outbox_pending = gauge("outbox_pending", "Events a sink has not taken yet.", "sink")
@@ -73,4 +82,5 @@ class Metrics:
         """Drop the gauges of a removed stream; its counters stay, as Prometheus expects."""
         for gauge in (self.stream_up, self.stream_last_frame, self.stream_width, self.stream_clock_offset):
             gauge.remove_by_labels({"stream": stream})
-        self.stream_state.remove_by_labels({"stream": stream})
+        for gauge in (self.stream_state, self.viewers, self.publish_up):
+            gauge.remove_by_labels({"stream": stream})

@@ -17,14 +17,15 @@ from queue import SimpleQueue
 
 import cv2
 
-from streamguard.analysis import StreamAnalysis, StreamSnapshot, TrackOutcome
+from streamguard.analysis import StreamAnalysis, TrackOutcome
 from streamguard.chain import assemble, engine_refs
 from streamguard.config import Config
 from streamguard.decision.calibration import OperatingPoint
+from streamguard.delivery.broadcast import Broadcast
 from streamguard.delivery.events import Bar, Event, EventFactory, StreamKind, TrackRef
 from streamguard.delivery.evidence import EvidenceKeeper
-from streamguard.errors import UsageError
-from streamguard.frames import Frame, Look, State
+from streamguard.errors import StreamUnknown, UsageError
+from streamguard.frames import Frame, Look, State, StreamSnapshot
 from streamguard.ingest.connection import Source
 from streamguard.ingest.live import FeedSettings
 from streamguard.ingest.mailbox import Crossing, Mailbox, Outage, SessionEnded, SessionStarted
@@ -164,11 +165,14 @@ class Guard(StageListener):
             analysis = StreamAnalysis(name, settings, self.metrics, keep=not live, pace=pace)
             mailbox = Mailbox(settings.sampler.waiting, "newest") if live else Mailbox(FILE_BOUND, "wait")
             crossing = Crossing(mailbox, partial(self._stage.wake, name))
-            intake = Intake(name, crossing, self.metrics, FrameSampler(settings.sampler, pace))
+            broadcast = Broadcast(name, partial(self.snapshot, name), self.metrics)
+            intake = Intake(name, crossing, self.metrics, FrameSampler(settings.sampler, pace), broadcast)
             if self._evidence is not None:
                 source.keep(self.config.evidence.span.keep)
+            if self.config.picture.sound:
+                source.listen()
             reader = LiveReader(source, intake, self._feed) if source.live else FileReader(source, intake)
-            self._streams[source.name] = _Stream(source, reader, analysis.snapshot(), point)
+            self._streams[source.name] = _Stream(source, reader, broadcast, analysis.snapshot(), point)
         self._stage.add(analysis, crossing)
         reader.start()
 
@@ -199,6 +203,19 @@ class Guard(StageListener):
         """A stream as it stands, or None."""
         stream = self._streams.get(name)
         return None if stream is None else stream.snapshot
+
+    def broadcast(self, stream: str) -> Broadcast:
+        """The picture of a stream, for those who watch it.
+
+        Raises:
+            StreamUnknown: no stream of that name is being watched.
+        """
+        found = self._streams.get(stream)
+        if found is None:
+            raise StreamUnknown(
+                f"no stream '{stream}' is being watched. The API's list of streams names those that are."
+            )
+        return found.broadcast
 
     def streams(self) -> tuple[WatchedStream, ...]:
         """All streams as they stand, in the order in which they were added."""
@@ -233,6 +250,8 @@ class Guard(StageListener):
             for stream in self._streams.values():
                 stream.reader.stop()
             self._changed.wait_for(lambda: self._over or not self._streams, 10.0)
+            for stream in self._streams.values():  # those that a failed inference thread has left
+                stream.broadcast.close()
         self._running = False
         self._stage.stop()
         if self._evidence is not None:
@@ -303,6 +322,7 @@ class Guard(StageListener):
     def ended(self, analysis: StreamAnalysis, ended: SessionEnded) -> None:
         name = analysis.stream
         reader = self._streams[name].reader
+        self._streams[name].broadcast.close()
         self.metrics.forget_stream(name)
         self._on_end(StreamReport(name, reader.frames, tuple(analysis.outcomes), reader.still, reader.error))
         with self._changed:
@@ -335,10 +355,11 @@ def _mark_evidence(evidence: EvidenceKeeper, stream: str, what: object) -> None:
 
 @dataclass(slots=True)
 class _Stream:
-    """A stream that is being watched: where it comes from, its decoder side, how it stands, what it is held against."""
+    """A stream that is being watched: its source, decoder side and picture, how it stands, what it is held against."""
 
     source: Source
     reader: Reader
+    broadcast: Broadcast
     snapshot: StreamSnapshot
     point: OperatingPoint
 

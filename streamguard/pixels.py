@@ -129,6 +129,16 @@ def picture_of_rgb(rgb: U8, *, matrix: Matrix = "bt601", full_range: bool = Fals
     return Picture(y, u, v, matrix, full_range)
 
 
+def yuv_of(colour: tuple[int, int, int], matrix: Matrix, full_range: bool) -> tuple[int, int, int]:
+    """An RGB colour, 0 to 255 each, as the (Y, U, V) of pictures with that matrix and range.
+
+    >>> yuv_of((255, 255, 255), "bt709", full_range=False)
+    (235, 128, 128)
+    """
+    y, u, v = np.clip(np.rint(_from_rgb_matrix(matrix, full_range) @ np.array([*colour, 1.0])), 0, 255)
+    return int(y), int(u), int(v)
+
+
 def rgb_of(picture: Picture) -> U8:
     """The whole picture as (H, W, 3) uint8 RGB, chroma upsampled bilinearly. For stills and tests."""
     return _resampled(picture, picture.width, picture.height)

@@ -12,9 +12,10 @@ import time
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from streamguard.delivery.broadcast import Broadcast
 from streamguard.errors import StreamGuardError
 from streamguard.frames import Frame
-from streamguard.ingest.connection import Connection, Source
+from streamguard.ingest.connection import Audible, Connection, Source
 from streamguard.ingest.live import FeedSettings, LiveFeed
 from streamguard.ingest.mailbox import Crossing, Outage, SessionEnded, SessionStarted
 from streamguard.ingest.reconnect import Reason
@@ -70,7 +71,14 @@ class Reader(Protocol):
 class Intake:
     """One stream's frames on their way into the crossing: counted, sampled, dropped by name."""
 
-    def __init__(self, stream: str, crossing: Crossing, metrics: Metrics, sampler: FrameSampler) -> None:
+    def __init__(
+        self,
+        stream: str,
+        crossing: Crossing,
+        metrics: Metrics,
+        sampler: FrameSampler,
+        broadcast: Broadcast,
+    ) -> None:
         self.stream = stream
         self.crossing = crossing
         self.metrics = metrics
@@ -80,6 +88,7 @@ class Intake:
         self._last_frame_at: float | None = None
         self._size = (0, 0)
         self._sampler = sampler
+        self._broadcast = broadcast
         self._decoded = metrics.frames_decoded.labels(stream)
         self._received = metrics.stream_received.labels(stream)
         self._bytes = 0
@@ -98,12 +107,18 @@ class Intake:
         self._sampler.restart()
         self.metrics.stream_up.labels(self.stream).set(1)
         self.metrics.stream_width.labels(self.stream).set(connection.info.width)
+        if isinstance(connection, Audible):
+            self._broadcast.opened(connection.sound)
+            connection.hear(self._broadcast.heard)
+        else:
+            self._broadcast.opened()
         self.crossing.mark(SessionStarted(session, connection.info, connection.recording))
 
     def frame(self, frame: Frame, connection: Connection) -> None:
         """A frame was decoded. One that comes after the stream was stopped is nobody's."""
         if self.crossing.closed:
             return
+        self._broadcast.frame(frame)  # first of all: what people see waits for nothing
         self.frames += 1
         self._decoded.inc()
         received = connection.received_bytes

@@ -20,6 +20,9 @@ COUNTERS = {
     "sink_deliveries": {"sink", "outcome"},
     "outbox_commits": {"outcome"},
     "outbox_unmarked": set(),
+    "pictures_encoded": {"stream"},
+    "pictures_dropped": {"stream", "reason"},
+    "publish_attempts": {"stream", "outcome"},
 }
 GAUGES = {
     "queue_depth": {"stage"},
@@ -33,6 +36,8 @@ GAUGES = {
     "evidence_bytes": set(),
     "evidence_paused": set(),
     "outbox_uncommitted": set(),
+    "viewers": {"stream", "kind"},
+    "publish_up": {"stream"},
     "engine_info": {"name", "sha256", "backend", "variant"},
 }
 HISTOGRAMS = {"stage_duration_seconds": {"stage"}, "frame_to_score_seconds": set(), "batch_size": {"stage"}}

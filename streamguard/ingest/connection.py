@@ -7,13 +7,13 @@ session with it: iterate it and frames come, in order, with stream time that sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, runtime_checkable
 
 from streamguard.frames import Frame
-from streamguard.media import Recording
+from streamguard.media import MediaFormat, MediaPacket, Recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class SourceOptions:
         transport: of RTSP media; ``udp`` saves a little delay and loses packets.
         open_timeout, read_timeout: seconds that a live source may take to answer, and that FFmpeg waits for data.
             The watchdog gives a silent source up earlier; this ends the thread that it leaves behind.
+        sound: packets of sound are handed to whom a connection is told of (:class:`Audible`).
         keep_seconds, keep_bytes: compressed video that a connection keeps for clips, with its sound; 0 keeps none.
         proxy: the ``http://`` proxy through which HTTP and HTTPS sources are read.
         confined: of files, only containers are read that can't name other files.
@@ -49,6 +50,7 @@ class SourceOptions:
     transport: Literal["tcp", "udp"] = "tcp"
     open_timeout: float = 5.0
     read_timeout: float = 6.0
+    sound: bool = False
     keep_seconds: float = 0.0
     keep_bytes: int = 32 * 2**20
     proxy: str | None = None
@@ -93,6 +95,22 @@ class Connection(Protocol):
         """
 
 
+Hear = Callable[[MediaPacket, float], None]
+"""Takes a packet of sound, and the second of stream time at which it is heard."""
+
+
+@runtime_checkable
+class Audible(Protocol):
+    """A connection that may have sound to pass on."""
+
+    @property
+    def sound(self) -> MediaFormat | None:
+        """What a muxer must know of it; None where there is none, or none was asked for."""
+
+    def hear(self, hear: Hear) -> None:
+        """From now on, hand every packet of sound over, in the thread that reads the connection."""
+
+
 class Keeping:
     """What every source does alike: remember its options, and how much to keep."""
 
@@ -101,6 +119,10 @@ class Keeping:
     def keep(self, seconds: float) -> None:
         """From the next opening on, keep that much compressed media for clips."""
         self._options = replace(self._options, keep_seconds=seconds)
+
+    def listen(self) -> None:
+        """From the next opening on, read the sound as well, to be passed on."""
+        self._options = replace(self._options, sound=True)
 
 
 class Source(Protocol):
@@ -118,6 +140,9 @@ class Source(Protocol):
 
     def keep(self, seconds: float) -> None:
         """From the next opening on, keep that much compressed media for clips."""
+
+    def listen(self) -> None:
+        """From the next opening on, read the sound as well, to be passed on."""
 
     def open(self, session: int) -> Connection:
         """Connect; blocks. Frames carry ``session``.

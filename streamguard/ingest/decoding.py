@@ -10,8 +10,10 @@ import numpy as np
 
 from streamguard.errors import InputUnreadable, NoVideo
 from streamguard.frames import U8, Picture
-from streamguard.ingest.connection import SourceOptions
+from streamguard.ingest.connection import Hear, SourceOptions
 from streamguard.ingest.tape import Tape
+from streamguard.ingest.timeline import StreamTime
+from streamguard.media import MediaFormat, MediaPacket
 from streamguard.pixels import LARGEST, check_size
 
 # Both the probe and the decoder obey it: a picture of 16,000 x 16,000 would take 770 MB before its size is known.
@@ -20,6 +22,8 @@ DECODER_OPTIONS: Final = {"max_pixels": str(LARGEST * LARGEST)}
 
 class PacketReader:
     """An opened container with its video stream; the part that files and live streams share."""
+
+    _time: StreamTime
 
     def __init__(
         self, container: av.container.InputContainer, what: str, *, stream: str, session: int, options: SourceOptions
@@ -30,6 +34,9 @@ class PacketReader:
         self._stream = stream
         self._session = session
         self.recording: Tape | None = None
+        self.sound: MediaFormat | None = None
+        self._hear: Hear | None = None
+        self._sounds = 0
         self.received_bytes = 0
         try:
             self._video = video_stream(container, what)
@@ -38,6 +45,8 @@ class PacketReader:
             self._audio = sound_stream(container)
             if options.keep_seconds > 0:
                 self.recording = Tape(self._video, self._audio, options.keep_seconds, options.keep_bytes)
+            if options.sound and self._audio is not None:
+                self.sound = MediaFormat(self._video, self._audio)
         except BaseException:
             container.close()
             raise
@@ -54,16 +63,32 @@ class PacketReader:
         """Close the container, in the thread that reads it. Frames that were given out stay valid."""
         self._container.close()
 
+    def hear(self, hear: Hear) -> None:
+        """See :meth:`~streamguard.ingest.connection.Audible.hear`."""
+        self._hear = hear
+
     def _keep(self, packet: av.Packet[Any]) -> bool:
         """Count and keep a packet of any stream. Whether it is of the video."""
         if packet.stream_index != self._video.index:
-            if self.recording is not None and self._audio is not None and packet.stream_index == self._audio.index:
-                self.recording.keep_audio(packet)
+            if self._audio is not None and packet.stream_index == self._audio.index:
+                if self.recording is not None:
+                    self.recording.keep_audio(packet)
+                self._pass_on(packet)
             return False
         self.received_bytes += packet.size
         if self.recording is not None and packet.size:  # the last one is empty: it only drains the decoder
             self.recording.keep_video(packet)
         return True
+
+    def _pass_on(self, packet: av.Packet[Any]) -> None:
+        """Hand a packet of sound to whoever hears it."""
+        pts, base = packet.pts, packet.time_base
+        if self._hear is None or self.sound is None or pts is None or base is None or not packet.size:
+            return
+        self._sounds += 1
+        dts = pts if packet.dts is None else packet.dts
+        heard = MediaPacket(False, self._sounds, pts, dts, packet.duration or 0, base, packet.is_keyframe, packet)
+        self._hear(heard, self._time.of(heard.seconds))
 
 
 def video_stream(container: av.container.InputContainer, what: str) -> av.VideoStream:

@@ -74,7 +74,7 @@ def kind_of(scheme: str, options: SourceOptions) -> Kind:
     timeout = _micros(options.read_timeout)
     network = {"rw_timeout": timeout}
     if scheme in ("rtsp", "rtsps"):
-        media = "video+audio" if options.keep_seconds > 0 else "video"  # sound is for clips alone
+        media = "video+audio" if options.keep_seconds > 0 or options.sound else "video"  # nobody else wants sound
         rtsp = {"rtsp_transport": options.transport, "allowed_media_types": media, "timeout": timeout}
         # With parameter sets in the session description no probe is needed: 0.06 s to open instead of 1.15 s.
         return Kind(rtsp | {"probesize": "32"}, retry=rtsp | {"analyzeduration": _micros(2.0)})
@@ -147,7 +147,9 @@ class LiveConnection(PacketReader):
         context = self._video.codec_context
         duration = container.duration / 1e6 if container.duration else None  # RTMP says 0
         self._untimed = container.format.name in _UNTIMED
-        self._wanted = (self._video,) if self.recording is None or self._audio is None else (self._video, self._audio)
+        self._wanted: tuple[av.VideoStream] | tuple[av.VideoStream, av.AudioStream] = (self._video,)
+        if self._audio is not None and (self.recording is not None or self.sound is not None):
+            self._wanted = (self._video, self._audio)
         self._pacer = Pacer(_DRAIN if duration is None else 1.0) if bursts and not self._untimed else None
         self.info = StreamInfo(
             context.width, context.height, self._fps, context.name, duration, bool(container.streams.audio)

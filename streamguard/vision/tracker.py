@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from streamguard.frames import F32, Box, Face, Track
+from streamguard.frames import COAST, F32, Box, Face, Track
 
 _GRAIN: Final = 1e-6  # seconds: times that differ by less are the same
 
@@ -41,7 +41,7 @@ class TrackerSettings:
     confirm: int = 2
     memory: float = 1.2
     hole: float = 2.0
-    coast: float = 0.5
+    coast: float = COAST
     smoothing: float = 0.3
     nested: float = 0.7
     most: int = 50
@@ -206,6 +206,7 @@ class Tracker:
             started=path.started,
             updated=path.updated,
             missed=max(0.0, pts - path.updated),
+            motion=path.motion,
         )
 
 

@@ -2,9 +2,8 @@
 
 from jsonschema import Draft202012Validator
 
-from streamguard.analysis import StreamSnapshot
 from streamguard.decision.calibration import OperatingPoint
-from streamguard.frames import Box, State, Track
+from streamguard.frames import Box, State, StreamSnapshot, Track
 from streamguard.ingest.source import open_source
 from streamguard.pipeline import WatchedStream
 from streamguard.readers import Reading
