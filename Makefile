@@ -48,6 +48,7 @@ nightly: .venv/test  ## what takes longer than CI may
 	$(VENV)/python benchmarks/growth.py
 	$(VENV)/python benchmarks/soak.py
 	$(VENV)/python benchmarks/crash.py --rounds 50
+	$(VENV)/python -m benchmarks.watch_kills --rounds 10
 	$(VENV)/python -m benchmarks.evidence_kills --turns 50
 	$(VENV)/python benchmarks/brokers.py
 	$(VENV)/python benchmarks/brokers.py --fault silent

@@ -127,7 +127,7 @@ def crash(folder: Path, rounds: int, seed: int) -> CrashReport:
     rng, report = random.Random(seed), CrashReport(rounds)
     for turn in range(rounds):
         _kill(folder, rng.uniform(0.0, 1.0))
-        if (verdict := _sound(folder)) != "ok":
+        if (verdict := sound(folder)) != "ok":
             report.problems.append(f"round {turn + 1}: integrity_check says {verdict}")
     drain(folder)
     _check(folder, report)
@@ -148,7 +148,7 @@ def _kill(folder: Path, after: float) -> None:
         process.send_signal(signal.SIGKILL)
 
 
-def _sound(folder: Path) -> str:
+def sound(folder: Path) -> str:
     """What SQLite says of a copy, its log included: the original is left as the kill left it."""
     with tempfile.TemporaryDirectory() as other:
         for part in folder.glob("outbox.db*"):
@@ -160,7 +160,7 @@ def _sound(folder: Path) -> str:
 
 def _check(folder: Path, report: CrashReport) -> None:
     seen = (folder / "witness").read_text(encoding="utf-8").splitlines()
-    events = _lines(folder / "archive")
+    events = lines(folder / "archive")
     first: dict[str, Event] = {}
     for event in events:
         if first.setdefault(event["id"], event) != event:
@@ -193,7 +193,7 @@ def _check_segments(events: list[Event], report: CrashReport) -> None:
     report.closed_by_restart = sum(kinds[-1] == "restart" for kinds in story.values())
 
 
-def _lines(path: Path) -> list[Event]:
+def lines(path: Path) -> list[Event]:
     """The archive; a line that a kill has cut short is no event, and comes again as a whole one."""
     events = []
     for line in path.read_text(encoding="utf-8").splitlines():

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
 import urllib.request
+from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -272,3 +275,33 @@ def test_after_a_kill_the_next_run_goes_on_where_it_was(spawn, tmp_path):
     assert [name for name in dict.fromkeys(archived) if name in names] == names, "whatever was seen, and in that order"
     assert seen[-1]["type"] == "streamguard.stream.down.v1"
     assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_kill_while_a_face_is_flagged_closes_the_segment_as_inconclusive_restart(spawn, tmp_path):
+    """kill -9 in the forged passage of the made stream, by the shipped engine; then the same command again."""
+    (tmp_path / "c.yaml").write_text(
+        "sinks: [{name: archive, type: jsonl, path: archive.jsonl}]\n"
+        "outbox: {path: o.db}\nlisten: null\nstreams: [{name: made, uri: 'demo:?seed=11'}]\n"
+    )
+    seen = []
+    with spawn("watch", "--config", "c.yaml", "--events", "-", stderr=subprocess.DEVNULL) as process:
+        while kinds(seen).count("segment.updated") < 2:
+            seen.append(json.loads(process.stdout.readline()))
+        process.send_signal(signal.SIGKILL)
+        seen += events_of(process.stdout.read())
+    with spawn("watch", "--config", "c.yaml", "--duration", "1", stderr=subprocess.DEVNULL) as process:
+        process.communicate(timeout=200)
+    assert process.returncode == 0
+    archived = {event["id"]: event for event in events_of((tmp_path / "archive.jsonl").read_text())}
+    names = [event["id"] for event in seen]
+    assert [name for name in archived if name in names] == names, "whatever was seen, and in that order"
+    (segment,) = {event["data"]["segment_id"] for event in seen if event["type"].startswith("streamguard.segment.")}
+    story = [event for event in archived.values() if event["data"].get("segment_id") == segment]
+    assert kinds(story) == ["segment.opened", *["segment.updated"] * (len(story) - 2), "segment.closed"]
+    *before, ending = story
+    assert [event["data"]["state"] for event in before] == ["flagged"] * len(before)
+    assert (ending["data"]["state"], ending["data"]["reason"]) == ("inconclusive", "restart")
+    assert ending["data"]["ended_at"] == before[-1]["time"], "up to its last second, by the stream's own time:"
+    times = [datetime.fromisoformat(event["time"]) for event in before]
+    assert all(later - earlier <= timedelta(seconds=1.01) for earlier, later in pairwise(times))
