@@ -199,7 +199,7 @@ class Kafka(Broker):
 
     def sent_to(self, port: int) -> tuple[bytes, bytes]:
         """What a proxy has to replace in its answers, so that clients come to ``port`` of the proxy."""
-        host = b"\x00\x09127.0.0.1"
+        host = b"127.0.0.1"
         return host + struct.pack(">i", self.port), host + struct.pack(">i", port)
 
 

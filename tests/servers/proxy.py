@@ -10,11 +10,15 @@ from __future__ import annotations
 import asyncio
 import enum
 import socket
+import ssl
 import struct
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Self
+
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Door = Callable[[Ends, Ends], Awaitable[None]]
 
 
 class Mode(enum.Enum):
@@ -30,13 +34,24 @@ class Proxy:
     """Listens on ``port`` (0: any) of 127.0.0.1, forwards to ``target`` there; a thread with a loop of its own.
 
     ``told``: bytes in the server's answers, and what a client gets in their place, of the same length: a server that
-    tells clients its own address would lead them past the proxy.
+    tells clients its own address would lead them past the proxy. ``tls``: clients come by TLS, which ends here.
+    ``door``: what is said first on each connection, before bytes pass; it gets both ends, and raises an OSError to
+    refuse.
     """
 
-    def __init__(self, target: int, port: int = 0, told: tuple[bytes, bytes] = (b"", b"")) -> None:
+    def __init__(
+        self,
+        target: int,
+        port: int = 0,
+        told: tuple[bytes, bytes] = (b"", b""),
+        tls: ssl.SSLContext | None = None,
+        door: Door | None = None,
+    ) -> None:
         self.port = port
         self._target = target
         self._told = told
+        self._tls = tls
+        self._door = door
         self._mode = Mode.OPEN
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -69,7 +84,7 @@ class Proxy:
             self._server = None
         self._mode = mode
         if mode is not Mode.CUT and self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,6 +96,8 @@ class Proxy:
         try:
             answers, far = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers.add(far)
+            if self._door is not None and not await self._opened((reader, writer), (answers, far)):
+                return
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump(reader, far, asking=True))
                 group.create_task(self._pump(answers, writer, asking=False))
@@ -92,6 +109,17 @@ class Proxy:
                 if one is not None:
                     self._writers.discard(one)
                     _reset(one)
+
+    async def _opened(self, near: Ends, far: Ends) -> bool:
+        """Whether the door lets somebody in; who is not gets its last word."""
+        assert self._door is not None
+        try:
+            await self._door(near, far)
+        except OSError:
+            near[1].close()
+            await near[1].wait_closed()
+            return False
+        return True
 
     async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, asking: bool) -> None:
         while data := await source.read(65536):
@@ -124,7 +152,8 @@ class Proxy:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     """Close without a goodbye: the other end gets a reset, as from a machine that has gone."""
-    connection: socket.socket = writer.get_extra_info("socket")
-    with suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection: socket.socket | None = writer.get_extra_info("socket")
+    if connection is not None:  # a TLS connection that is closed has none
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

@@ -8,10 +8,12 @@ broker if that makes topics by itself.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -20,7 +22,6 @@ from streamguard.delivery.sinks import SinkError, SinkRejected
 from streamguard.delivery.sinks.clients import (
     GOODBYE,
     authority_needs_tls,
-    hush,
     positive,
     reason,
     require,
@@ -33,6 +34,7 @@ from streamguard.errors import UsageError
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
 
+_heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
@@ -79,6 +81,24 @@ class KafkaSettings:
         return KafkaSink(self, secrets, tls_context(self.name, secrets.get("ca")) if self.tls else None)
 
 
+class _Ear(logging.Handler):
+    """aiokafka tells its log alone why it finds no broker (a certificate, a password), and at every try; the
+    dispatcher tells people, once."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep what is said while a sink opens."""
+        if (heard := _heard.get()) is not None:
+            heard[:] = [record.getMessage()]
+
+
+def _listen() -> None:
+    library = logging.getLogger("aiokafka")
+    if library.propagate:
+        library.propagate = False
+        library.setLevel(logging.WARNING)
+        library.addHandler(_Ear())
+
+
 class KafkaSink:
     """Sends a batch, and returns when the brokers have acknowledged every record of it."""
 
@@ -92,7 +112,7 @@ class KafkaSink:
         self._said = f"sink '{self.name}': Kafka at {' '.join(settings.servers)}"
         self._producer: AIOKafkaProducer | None = None
         self._starting: asyncio.Future[None] | None = None
-        hush("aiokafka")
+        _listen()
 
     async def open(self) -> None:
         """Find the brokers, and the topic."""
@@ -101,6 +121,8 @@ class KafkaSink:
         if self._producer is not None:
             return
         self._producer = self._made()
+        heard: list[str] = []
+        _heard.set(heard)
         self._starting = asyncio.ensure_future(self._producer.start())
         try:
             async with within(self._settings.timeout, self._said):
@@ -108,7 +130,8 @@ class KafkaSink:
                 await self._producer.partitions_for(self._settings.topic)
         except (KafkaError, OSError) as error:
             login = "" if self._settings.user is None else ", if its user and password are right"
-            raise SinkError(f"{self._said} can't be used{login}: {reason(error)}.") from error
+            why = heard[0].rstrip(".") if heard else reason(error)
+            raise SinkError(f"{self._said} can't be used{login}: {why}.") from error
 
     def _made(self) -> AIOKafkaProducer:
         from aiokafka import AIOKafkaProducer

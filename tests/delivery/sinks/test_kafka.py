@@ -8,12 +8,14 @@ from typing import Any
 
 import aiokafka
 import pytest
+import trustme
 
 from streamguard.delivery.sinks import SinkError, SinkRejected
 from streamguard.delivery.sinks.kafka import KafkaSettings
 from streamguard.errors import UsageError
 from tests.brokers import Kafka, require
 from tests.delivery.sinks.made import delivered, made_events, names, run
+from tests.servers.login import MECHANISMS, Login, guarded
 
 
 @pytest.mark.parametrize(
@@ -115,3 +117,60 @@ def test_a_broker_that_knows_no_login_is_said_and_the_password_is_not_told(serve
     message = run(main)
     assert "sink 'lake': Kafka at 127.0.0.1" in message
     assert "made up" not in message
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.mark.servers
+def test_the_certificate_and_the_name_are_verified(server: Kafka, authority: trustme.CA) -> None:
+    known = {"ca": authority.cert_pem.bytes().decode()}
+
+    async def main(port: int) -> None:
+        sink = KafkaSettings("lake", "kafka", (f"127.0.0.1:{port}",), "tls", tls=True).make(known)
+        assert await delivered(sink, made_events(5)) == 0
+        await sink.close()
+        for host, given in (("127.0.0.1", {}), ("localhost", known)):
+            stranger = KafkaSettings("lake", "kafka", (f"{host}:{port}",), "tls", tls=True, timeout=5.0).make(given)
+            with pytest.raises(SinkError, match=r"(?i)certificate"):
+                await stranger.open()
+            await stranger.close()
+
+    with guarded(server, authority) as door:
+        run(lambda: main(door.port))
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_who_logs_in_by_tls_delivers_and_a_wrong_password_is_said_and_not_told(
+    server: Kafka, authority: trustme.CA, mechanism: str
+) -> None:
+    events = made_events(20)
+    login = Login({"guard": "made up"})
+    known = {"ca": authority.cert_pem.bytes().decode()}
+
+    async def main(port: int) -> str:
+        far = KafkaSettings(
+            "lake", "kafka", (f"127.0.0.1:{port}",), mechanism, user="guard", mechanism=mechanism, tls=True
+        )
+        sink = far.make(known | {"password": "made up"})
+        assert await delivered(sink, events) == 0
+        await sink.close()
+        assert set(login.let_in) == {mechanism}
+        login.let_in.clear()
+        stranger = far.make(known | {"password": "another one, made up"})
+        with pytest.raises(SinkError) as caught:
+            await stranger.open()
+        await stranger.close()
+        return str(caught.value)
+
+    with guarded(server, authority, login) as door:
+        message = run(lambda: main(door.port))
+    assert login.let_in == []
+    assert "can't be used, if its user and password are right: " in message
+    assert "Authentication failed" in message
+    assert "made up" not in message
+    found = run(lambda: records(server, mechanism, 20))
+    assert {dict(record.headers)["id"].decode() for record in found} == set(names(events))
