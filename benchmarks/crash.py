@@ -21,16 +21,13 @@ import argparse
 import json
 import os
 import random
-import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
@@ -43,6 +40,7 @@ from streamguard.delivery.sinks import SinkError
 from streamguard.delivery.sinks.jsonl import JsonlSink
 from streamguard.frames import Segment, State
 from streamguard.metrics import Metrics
+from tests.outboxes import archived, sound
 
 STREAMS = ("door", "gate", "yard", "hall")
 LIFE: Sequence[SegmentKind] = ("opened", "updated", "updated", "closed")
@@ -148,19 +146,9 @@ def _kill(folder: Path, after: float) -> None:
         process.send_signal(signal.SIGKILL)
 
 
-def sound(folder: Path) -> str:
-    """What SQLite says of a copy, its log included: the original is left as the kill left it."""
-    with tempfile.TemporaryDirectory() as other:
-        for part in folder.glob("outbox.db*"):
-            if not part.name.endswith("-shm"):
-                shutil.copy(part, other)
-        with closing(sqlite3.connect(Path(other, "outbox.db"))) as copy:
-            return str(copy.execute("PRAGMA integrity_check").fetchone()[0])
-
-
 def _check(folder: Path, report: CrashReport) -> None:
     seen = (folder / "witness").read_text(encoding="utf-8").splitlines()
-    events = lines(folder / "archive")
+    events = archived(folder / "archive")
     first: dict[str, Event] = {}
     for event in events:
         if first.setdefault(event["id"], event) != event:
@@ -191,17 +179,6 @@ def _check_segments(events: list[Event], report: CrashReport) -> None:
             report.problems.append(f"segment '{name}' has the events {kinds}")
     report.segments = len(story)
     report.closed_by_restart = sum(kinds[-1] == "restart" for kinds in story.values())
-
-
-def lines(path: Path) -> list[Event]:
-    """The archive; a line that a kill has cut short is no event, and comes again as a whole one."""
-    events = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return events
 
 
 def main() -> None:

@@ -32,9 +32,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks.crash import lines, sound
 from streamguard.delivery.events import Event
 from streamguard.server.auth import Role, TokenFile
+from tests.outboxes import archived, sound
 
 SOURCE = "demo:?seed=11"  # its forgery begins early, and the shipped engine finds it
 OPEN = 6.0  # seconds of stream time after the opening, in which the kill falls; the forgery lasts for eight
@@ -139,13 +139,13 @@ def kills(folder: Path, rounds: int, seed: int) -> WatchReport:
     last.end()
     if last.process.returncode != 0:
         report.problems.append(f"the last run ended with {last.process.returncode}")
-    _check(lines(folder / "archive.jsonl"), seen, open_at, report)
+    _check(archived(folder / "archive.jsonl"), seen, open_at, report)
     return report
 
 
-def _check(archived: Sequence[Event], seen: Sequence[Event], open_at: dict[str, float], report: WatchReport) -> None:
+def _check(arrived: Sequence[Event], seen: Sequence[Event], open_at: dict[str, float], report: WatchReport) -> None:
     first: dict[str, Event] = {}
-    for event in archived:
+    for event in arrived:
         if first.setdefault(event["id"], event) != event:
             report.problems.append(f"two events are called '{event['id']}'")
     wanted = list(dict.fromkeys(event["id"] for event in seen))
