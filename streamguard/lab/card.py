@@ -9,7 +9,7 @@ from typing import Any
 from streamguard.errors import UsageError
 
 _CARD = """\
-# deepfake-base {version}: signs of manipulation in a face
+# {name} {version}: signs of manipulation in a face
 
 EfficientNet-Lite0 with one logit ({parameters} M parameters), started from ImageNet weights
 ({pretrained}) and trained by
@@ -100,9 +100,7 @@ def card(metrics: Mapping[str, Any]) -> str:
     try:
         return _CARD.format(**{**metrics, **_tables(metrics)})
     except KeyError as error:
-        raise UsageError(
-            f"card of deepfake-base: figure {error} is missing. Run the whole of `lab export` again."
-        ) from error
+        raise UsageError(f"card: figure {error} is missing. Run the whole of `lab export` again.") from error
 
 
 def _refuse_empty(value: Any, where: str) -> None:
@@ -110,7 +108,7 @@ def _refuse_empty(value: Any, where: str) -> None:
     bad = value is None or (isinstance(value, (str, Mapping, list, tuple)) and not len(value))
     bad = bad or (isinstance(value, str) and not value.strip())
     if bad or (isinstance(value, float) and not math.isfinite(value)):
-        raise UsageError(f"card of deepfake-base: '{where}' is {value!r}. Measure it; a card has no empty fields.")
+        raise UsageError(f"card: '{where}' is {value!r}. Measure it; a card has no empty fields.")
     if isinstance(value, Mapping):
         for key, inner in value.items():
             _refuse_empty(inner, f"{where}.{key}")

@@ -92,6 +92,7 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
     net, training, _ = trained(run)
     crop = Crop(training.size, training.margin)
     out.mkdir(parents=True, exist_ok=True)
+    name = out.resolve().name
     models = {"fp32": out / "model.onnx", "int8": out / "model.int8.onnx"}
     files.export(net, models["fp32"], training.size)
     files.quantise(models["fp32"], models["int8"], _quantised_on(store, training))
@@ -114,14 +115,15 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
     scales = {n: calibrate(r, held.calibration, held.tracks["calibration"], filmed[n]) for n, r in runners.items()}
     created = config.created or f"{datetime.now(UTC):%Y-%m-%d}"
     metrics = _training_facts(net, run, store) | {
-        "version": config.version, "date": created, "size": training.size, "margin": training.margin,
+        "name": name, "version": config.version, "date": created, "size": training.size, "margin": training.margin,
         "batch": training.batch, "resampler": RESAMPLER, "bins": BINS, "pretrained": PRETRAINED,
         "machine": config.machine or f"{platform.machine()}, {config.threads} thread(s)",
-        "command": f"streamguard lab export --run runs/{run.name} --out engines/{files.NAME} --each {config.each}",
+        "command": f"streamguard lab export --run runs/{run.name} --out engines/{name} --each {config.each} "
+        f"--simulated {config.minutes}",
     }  # fmt: skip
     metrics |= figures | _points(held, raw, runners, scales) | _probed(store, training)
     (run / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    facts = files.Facts(config.version, created, training.size, training.margin,
+    facts = files.Facts(name, config.version, created, training.size, training.margin,
                         {n: (s.temperature, s.bias) for n, s in scales.items()},
                         {n: s.points for n, s in scales.items()})  # fmt: skip
     files.write_manifest(out, files.manifest(models, facts))

@@ -33,12 +33,11 @@ from streamguard.frames import F32, U8
 from streamguard.lab.model import MEAN, SCALE, STD, normalised
 from streamguard.pixels import RESAMPLER
 
-NAME: Final = "deepfake-base"
 LICENCE_ID: Final = "LicenseRef-StreamGuard-Research"
 OPSET: Final = 17
 KEPT_FLOAT: Final = 5  # convolutions: with them in int8 the logits correlate 0.91 with fp32's, without 0.997
 LICENCE_TEXT: Final = """\
-deepfake-base: licence of this engine (LicenseRef-StreamGuard-Research)
+{name}: licence of this engine (LicenseRef-StreamGuard-Research)
 
 The files of this folder (model.onnx, its variants, manifest.json, CARD.md) may be used, copied and changed for
 research and evaluation only. They may not be used commercially, nor as the only ground for a decision about a person.
@@ -57,8 +56,9 @@ The engine comes as it is, without warranty of any kind. Its scores are signs of
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the manifest states beside the files."""
+    """What the manifest states beside the files. The engine's ``name`` is that of its folder."""
 
+    name: str
     version: str
     created: str
     size: int
@@ -68,7 +68,7 @@ class Facts:
 
 
 def export(net: nn.Module, target: Path, size: int) -> None:
-    """Write the fp32 graph of ``net`` for pictures of ``size`` pixels."""
+    """Write the fp32 graph of ``net`` for pictures of ``size`` pixels; ``target`` lies in the engine folder."""
     plain = _with_fixed_padding(net, size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracing exporter is old, and the only one without a further package
@@ -82,7 +82,7 @@ def export(net: nn.Module, target: Path, size: int) -> None:
             f"the graph of '{target}' still holds a Pad, which no runtime quantises well. Another onnxslim?"
         )
     del model.metadata_props[:]
-    helper.set_model_props(model, {"description": f"StreamGuard {NAME}", "license": LICENCE_ID})
+    helper.set_model_props(model, {"description": f"StreamGuard {target.parent.name}", "license": LICENCE_ID})
     onnx.checker.check_model(model)
     onnx.save(model, target)
 
@@ -187,7 +187,7 @@ def manifest(files: Mapping[str, Path], facts: Facts) -> dict[str, Any]:
         if name != "fp32":  # the runtime prefers a variant's own thresholds over the engine's
             variants[name]["operating_points"] = facts.operating_points[name]
     return {
-        "name": NAME,
+        "name": facts.name,
         "version": facts.version,
         "task": "classify",
         "created": facts.created,
@@ -209,4 +209,4 @@ def manifest(files: Mapping[str, Path], facts: Facts) -> dict[str, Any]:
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     """manifest.json and LICENSE into an engine folder."""
     (folder / "manifest.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    (folder / "LICENSE").write_text(LICENCE_TEXT, encoding="utf-8")
+    (folder / "LICENSE").write_text(LICENCE_TEXT.format(name=content["name"]), encoding="utf-8")
