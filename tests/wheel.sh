@@ -12,6 +12,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/empty"
 cd "$work/empty"
 "$work/venv/bin/streamguard" engines verify
+"$work/venv/bin/python" -c "from streamguard.server.assets import read_assets; assert {'index.html', 'main.js'} <= read_assets().keys()"
 "$work/venv/bin/streamguard" demo --seed 1 --duration 12 --listen 127.0.0.1:0 --events events.jsonl --truth truth.json
 grep -q '"streamguard.stream.up.v1"' events.jsonl
 grep -q '"forged"' truth.json

@@ -29,6 +29,7 @@ from streamguard.server.problems import Problem
 from streamguard.server.segments import SegmentStore
 from streamguard.server.shown import openapi, point_json, stream_json
 from streamguard.server.streams import NewStream, StreamDesk
+from streamguard.server.wall import Wall
 
 ROOT: Final = "/api/v1"
 _BEAT: Final = 15.0  # seconds between signs of life in a quiet feed: proxies cut what is silent for longer
@@ -85,6 +86,7 @@ class Api:
         self.feed = EventFeed()
         self.segments = SegmentStore()
         self._settings = settings
+        self._guard = guard
         self._desk = desk or StreamDesk(settings, guard)
         self._evidence = evidence
         self._labels = None if settings.labels is None else LabelFile(settings.labels)
@@ -100,6 +102,7 @@ class Api:
     def attach(self, app: web.Application, refused: Refused) -> None:
         """Add the routes; ``refused`` counts a refusal by reason."""
         self._refused = refused
+        Wall(self._guard, self._settings.limits.patience, refused).attach(app)
         segment = f"{ROOT}/segments/{{segment}}"
         app.add_routes(
             [

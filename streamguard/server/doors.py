@@ -3,7 +3,7 @@
 ========================= =======================================================================================
 connections, their pace   :class:`~streamguard.server.limits.Doorkeeper`; head and idle time by aiohttp's keep-alive
 security headers          on every answer, refusals too
-rate                      a bucket a client; probes pass
+rate                      a bucket a client; probes pass, the page's files have one ten times as large
 token and role            probes and the page's own files are open, ``/metrics`` as configured; else
                           ``Authorization: Bearer``, or the cookie of a session (:mod:`~streamguard.server.sessions`)
 body                      its size and its time, where a handler reads it (:func:`read_json`)
@@ -52,6 +52,7 @@ HEADERS: Final = {
 }
 _READING: Final = frozenset({"GET", "HEAD"})
 _FORGIVEN: Final = 1 / 12  # failures a second
+_FILES: Final = 10  # times as many of the page's files: one page is some twenty
 
 
 class Doors:
@@ -63,6 +64,7 @@ class Doors:
         self._refusals = refusals
         self._tokens = None if settings.tokens is None else TokenFile(settings.tokens)
         self._rate = Buckets(limits.rate, limits.burst, clock)
+        self._file_rate = Buckets(_FILES * limits.rate, _FILES * limits.burst, clock)
         self._failures = Buckets(_FORGIVEN, limits.failures, clock)
         self.sessions = Sessions(clock)
         self._tls = None if settings.tls is None else tls_context(settings.tls)
@@ -133,7 +135,8 @@ class Doors:
 
     @web.middleware
     async def _paced(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        wait = 0.0 if request.path in PROBES else self._rate.take(_client(request))
+        rate = self._file_rate if request.path.startswith(PAGE_FILES) else self._rate
+        wait = 0.0 if request.path in PROBES else rate.take(_client(request))
         if wait:
             self.refused("rate")
             raise Problem(429, "rate", "too many requests; come again later", _after(wait))

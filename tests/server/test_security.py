@@ -111,6 +111,8 @@ def test_too_many_requests(tmp_path):
         assert int(refused.headers["Retry-After"]) > 100
         assert served.ask("GET", "/livez").status == 200, "a supervisor is never refused"
         assert served.refusals("rate") == 3
+        files = [served.ask("GET", "/page/main.js").status for _ in range(31)]
+        assert files == [200] * 30 + [429], "a page is some twenty of them"
 
 
 @pytest.mark.parametrize("chunked", [False, True])

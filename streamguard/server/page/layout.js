@@ -1,10 +1,10 @@
 /** How many columns make the tiles as large as they can be without scrolling. Pure. */
 
-const LEAST = 168; // pixels; smaller ones are scrolled
+const LEAST = 150; // pixels; smaller ones are scrolled
 const RATIO = 9 / 16;
 
 /** What a tile of that width has under its picture, in pixels. */
-const under = (width) => (width < 200 ? 42 : width < 250 ? 44 : 54);
+const under = (width) => (width < 200 ? 25 : width < 250 ? 43 : 54);
 
 /** {columns, tile}: tile is its width in pixels. */
 export function arrange(count, width, height, gap) {

@@ -19,7 +19,8 @@ export class Live {
   #signedOut;
   #feed = null;
   #again = FIRST;
-  #running = false;
+  #run = null; // what is running: another one after somebody else signed in
+  #before = null; // where the list of segments goes on
   #nudge = () => {};
   #listed = -Infinity;
 
@@ -28,7 +29,7 @@ export class Live {
     this.#freshness = freshness;
     this.#signedOut = signedOut;
     document.addEventListener("visibilitychange", () => {
-      if (!this.#running) return;
+      if (!this.#run) return;
       if (document.hidden) this.#hangUp(); // a browser has six connections to a server, for all its tabs
       else this.#listen();
       this.#nudge();
@@ -36,27 +37,24 @@ export class Live {
   }
 
   start() {
-    this.#running = true;
+    this.#run = {};
+    this.#before = null;
+    this.#listed = -Infinity;
     this.#freshness.forget();
-    this.#poll();
+    this.#poll(this.#run);
     this.#listen();
   }
 
   stop() {
-    this.#running = false;
+    this.#run = null;
     this.#hangUp();
     this.#nudge();
   }
 
-  /** Ask for the streams now rather than in a second. */
-  soon() {
-    this.#nudge();
-  }
-
-  async #poll() {
-    while (this.#running) {
+  async #poll(run) {
+    while (this.#run === run) {
       const began = performance.now();
-      await this.#look();
+      await this.#look(run);
       const wait = document.hidden ? HIDDEN : EVERY;
       await new Promise((done) => {
         const timer = setTimeout(done, Math.max(200, wait - (performance.now() - began)));
@@ -69,24 +67,38 @@ export class Live {
     }
   }
 
-  async #look() {
+  async #look(run) {
     try {
       const answer = await ask("GET", "/streams");
-      if (!this.#running) return;
+      if (this.#run !== run) return;
       this.#freshness.heard(performance.now());
       this.#store.streamsCame(answer);
       if (!this.#store.points.default) this.#store.points = await ask("GET", "/operating-points");
       const silent = this.#feed?.readyState !== EventSource.OPEN;
       if (silent && performance.now() - this.#listed > LIST) await this.#list();
     } catch (error) {
-      if (error instanceof Refused && error.status === 401) this.#signedOut(error.message);
+      if (this.#run === run && error instanceof Refused && error.status === 401) this.#signedOut(error.message);
       // Whatever else it was, there was no answer: time tells what to make of it.
     }
   }
 
   async #list() {
     this.#listed = performance.now();
-    const { segments } = await ask("GET", `/segments?limit=${PAGE}`);
+    const { segments, before } = await ask("GET", `/segments?limit=${PAGE}`);
+    this.#before ??= before;
+    this.#store.segmentsCame(segments);
+  }
+
+  /** Whether the server has earlier segments than those that are known here. */
+  get more() {
+    return this.#before !== null;
+  }
+
+  /** Fetch earlier segments. */
+  async older() {
+    if (!this.more) return;
+    const { segments, before } = await ask("GET", `/segments?limit=${PAGE}&before=${encodeURIComponent(this.#before)}`);
+    this.#before = before;
     this.#store.segmentsCame(segments);
   }
 
@@ -105,7 +117,7 @@ export class Live {
     feed.addEventListener("error", () => {
       if (feed.readyState !== EventSource.CLOSED || feed !== this.#feed) return; // it tries again by itself
       this.#hangUp();
-      setTimeout(() => this.#running && !document.hidden && this.#listen(), this.#again);
+      setTimeout(() => this.#run && !document.hidden && this.#listen(), this.#again);
       this.#again = Math.min(LONGEST, 2 * this.#again);
     });
   }

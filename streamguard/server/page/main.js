@@ -41,7 +41,7 @@ function streams() {
     mark(button, "data-any", counts[button.dataset.show] > 0);
   }
   const said = news(states, store.streams.values());
-  if (said) say(find("#spoken"), said);
+  if (said || !counts.flagged) say(find("#spoken"), said ?? "");
   states = new Map([...store.streams.values()].map((each) => [each.name, each.state]));
   document.title = counts.flagged ? `(${counts.flagged}) StreamGuard` : "StreamGuard";
   tiles.update();
@@ -53,7 +53,7 @@ function passages() {
   list(find("#passages"), found.slice(0, most), stills, (id) => segment.open(id));
   for (const item of find("#passages").children) mark(find("button", item), "aria-current", item.dataset.segment === opened ? "true" : null);
   find("#no-passages").hidden = found.length > 0;
-  find("#more").hidden = found.length <= most;
+  find("#more").hidden = found.length <= most && !live.more;
   strip(find("#strip"), found, store.now(), Number(find("#span").value), (id) => segment.open(id));
   segment.update();
   stream.update();
@@ -68,6 +68,7 @@ function tick() {
   mark(find("#room"), "data-link", link);
   say(find("#link span"), LINKS[link]);
   say(find("#wall-clock"), hour(new Date()));
+  if (store.who) previews.show(link !== "gone");
   if (link === "live") since = new Date();
   const gone = link === "gone" && since;
   const words = gone ? `The server is not reached since ${hour(since)}. Nothing on this page is of now.` : "";
@@ -88,12 +89,13 @@ function enter(who) {
   find("#door").hidden = true;
   find("#room").hidden = false;
   live.start();
-  previews.start();
+  previews.show(true);
 }
 
 function signedOut(why = "") {
+  store.who = null;
   live.stop();
-  previews.stop();
+  previews.show(false);
   stills.clear();
   for (const node of document.querySelectorAll("dialog[open]")) node.close();
   store.streams.clear();
@@ -137,7 +139,11 @@ for (const button of document.querySelectorAll("[data-show]")) button.addEventLi
 find("#filter").addEventListener("input", (event) => tiles.find(event.target.value));
 find("#filter").addEventListener("keydown", (event) => event.key === "Escape" && tiles.focus());
 find("#span").addEventListener("change", passages);
-find("#more").addEventListener("click", () => ((most += PAGE), passages()));
+find("#more").addEventListener("click", async () => {
+  most += PAGE;
+  if (store.segments.size < most) await live.older().catch(() => {});
+  passages();
+});
 find("#help-open").addEventListener("click", () => help.showModal());
 
 const KEYS = {
@@ -146,7 +152,7 @@ const KEYS = {
   f: () => show(find('[data-show="flagged"]').getAttribute("aria-pressed") === "true" ? "all" : "flagged"),
   t: nextTheme,
   w: () => tiles.focus(),
-  p: () => (find("#passages").querySelector("button") ?? find("#passages")).focus(),
+  p: () => find("#passages").querySelector("button")?.focus(),
   j: () => walk(1),
   k: () => walk(-1),
 };

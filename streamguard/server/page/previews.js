@@ -1,5 +1,5 @@
 /**
- * The pictures of all tiles that can be seen, over one connection: a browser has six to a server, and a wall has 64 tiles.
+ * The pictures of all streams that can be seen, over one connection: a browser has six to a server, a wall has 64 tiles.
  *
  * `watch(name, canvas)` says which canvas shows a stream, `seen(name, visible)` whether it can be seen. The server is
  * asked anew when that has changed; a picture that does not come any more is taken down rather than left standing.
@@ -30,15 +30,12 @@ export class Previews {
     addEventListener("resize", () => this.#soon());
   }
 
-  start() {
-    this.#running = true;
+  /** Whether pictures are to be shown at all: not of a server that does not answer. */
+  show(running) {
+    if (this.#running === running) return;
+    this.#running = running;
+    if (!running) this.#takeDown(Infinity);
     this.#soon(0);
-  }
-
-  stop() {
-    this.#running = false;
-    this.#hangUp();
-    this.#takeDown(Infinity);
   }
 
   watch(name, canvas) {
@@ -97,13 +94,16 @@ export class Previews {
   async #picture(name, bytes) {
     this.#again = FIRST;
     const canvas = this.#canvases.get(name);
-    if (!canvas) return;
+    if (!canvas || !this.#running) return;
     try {
       const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/jpeg" }));
+      if (canvas.width !== bitmap.width) canvas.width = bitmap.width;
+      if (canvas.height !== bitmap.height) canvas.height = bitmap.height;
       canvas.getContext("bitmaprenderer").transferFromImageBitmap(bitmap);
     } catch {
       return; // half a picture is none
     }
+    if (!this.#running) return; // it was unpacked for too long
     this.#came.set(name, performance.now());
     this.#shown(name, true);
   }

@@ -3,7 +3,7 @@
 import { ask, evidenceFile, evidencePath, Refused } from "./api.js";
 import { badge, dialog, facts, find, make, mark, part, say } from "./dom.js";
 import { meter } from "./passages.js";
-import { hour, LABELS, score, size, span, STATES } from "./words.js";
+import { day, hour, LABELS, score, size, span, STATES } from "./words.js";
 
 const AGAIN = 3000; // milliseconds
 
@@ -85,7 +85,7 @@ export class SegmentDialog {
     const classifier = segment.engines.at(-1);
     const clocks = { rtcp: "the sender's", arrival: "arrival here", file: "the file's reading" };
     return [
-      ["From", `${start.toLocaleDateString()} ${hour(start)}`],
+      ["From", `${day(start)} ${hour(start)}`],
       ["To", end ? hour(end) : "still going on"],
       ["Length", end ? span((end - start) / 1000) : ""],
       ["Clock", clocks[segment.clock]],
@@ -94,7 +94,7 @@ export class SegmentDialog {
       ["Threshold", `${score(segment.threshold)} (${segment.operating_point})`],
       ["Frames scored", String(segment.frames)],
       ["Face", segment.quality ? `${Math.round(segment.quality.size)} pixels` : ""],
-      ["Closed because", segment.reason],
+      ["Reason", segment.reason],
       ["Engine", classifier ? `${classifier.name} ${classifier.variant} ${classifier.sha256.slice(0, 8)}` : ""],
     ];
   }
@@ -111,7 +111,7 @@ export class SegmentDialog {
       node.hidden = true;
     }
     part(this.#node, "files").replaceChildren();
-    say(part(this.#node, "evidence-note"), "");
+    find(".beside", this.#node).hidden = true;
     say(part(this.#node, "screen-note"), note);
   }
 
@@ -145,7 +145,8 @@ export class SegmentDialog {
     const filmed = place("clip");
     if (!filmed && place("still", "The frame with the highest score")) say(part(this.#node, "screen-note"), "No clip was kept.");
     place("crop", "The face as the classifier saw it");
-    say(part(this.#node, "evidence-note"), "The face at its highest score is what the classifier saw.");
+    find(".beside", this.#node).hidden = false;
+    say(part(this.#node, "evidence-note"), "On the left the face at its highest score, as the classifier saw it.");
     part(this.#node, "files").replaceChildren(
       ...files.map((file) => {
         const link = make("a", { href: evidenceFile(id, file.name), download: `${id}-${file.name}` }, file.name);

@@ -4,10 +4,10 @@
  * Evidence is there some seconds after its passage has ended, so it is asked for again, ever more seldom.
  */
 
-import { ask, evidenceFile, evidencePath, Refused } from "./api.js";
+import { evidenceFile } from "./api.js";
 
 const AT_ONCE = 2;
-const PACE = 150; // milliseconds between two questions
+const PACE = 200; // milliseconds between two questions
 const KEPT = 200;
 const TRIES = [2000, 3000, 5000, 10000, 30000];
 
@@ -65,11 +65,8 @@ export class Stills {
     const id = wanted.segment.segment_id;
     if (!wanted.img.isConnected) return;
     try {
-      const { files } = await ask("GET", evidencePath(id));
-      const still = files.find((file) => file.name.startsWith("still."));
-      if (!still) return;
-      const answer = await fetch(evidenceFile(id, still.name), { redirect: "error" });
-      if (!answer.ok) throw new Refused(answer.status, null);
+      const answer = await fetch(evidenceFile(id, "still.jpg"), { redirect: "error" });
+      if (!answer.ok) throw new Error("not there yet");
       this.#keep(id, URL.createObjectURL(await answer.blob()));
       this.#fill(wanted.img, id);
     } catch {

@@ -3,6 +3,7 @@
 import { ask, streamPath } from "./api.js";
 import { badge, dialog, facts, find, make, mark, part, say } from "./dom.js";
 import { list, strip } from "./passages.js";
+import { Previews } from "./previews.js";
 import { count, latency, MEANING, score, span, STATES } from "./words.js";
 
 const MOST = 50; // passages
@@ -15,6 +16,7 @@ export class StreamDialog {
   #freshness;
   #stills;
   #openSegment;
+  #previews = new Previews((name, has) => name === this.#name && this.#pictured(has));
   #touched = false; // somebody is choosing: what the server says does not change it
 
   constructor({ store, freshness, stills, openSegment }) {
@@ -22,9 +24,6 @@ export class StreamDialog {
     this.#freshness = freshness;
     this.#stills = stills;
     this.#openSegment = openSegment;
-    const picture = part(this.#node, "picture");
-    picture.addEventListener("load", () => mark(part(this.#node, "no-picture"), "hidden", true));
-    picture.addEventListener("error", () => mark(part(this.#node, "no-picture"), "hidden", false));
     const form = part(this.#node, "sensitivity");
     form.addEventListener("input", (event) => this.#choosing(event));
     form.addEventListener("submit", (event) => {
@@ -43,13 +42,15 @@ export class StreamDialog {
     say(find("#stream-title"), name);
     say(part(this.#node, "said"), "");
     part(this.#node, "passages").replaceChildren();
-    mark(part(this.#node, "no-picture"), "hidden", false);
+    this.#pictured(false);
     const picture = part(this.#node, "picture");
-    picture.alt = `Live picture of ${name}`;
-    picture.src = `/preview/${encodeURIComponent(name)}`;
+    mark(picture, "aria-label", `Live picture of ${name}`);
     this.#points();
     this.update();
     this.#node.showModal();
+    this.#previews.watch(name, picture);
+    this.#previews.seen(name, true);
+    this.#previews.show(true);
   }
 
   close() {
@@ -57,8 +58,14 @@ export class StreamDialog {
   }
 
   #leave() {
+    this.#previews.show(false);
+    this.#previews.forget(this.#name);
     this.#name = null;
-    part(this.#node, "picture").removeAttribute("src"); // hangs up
+  }
+
+  #pictured(has) {
+    mark(part(this.#node, "no-picture"), "hidden", has);
+    mark(part(this.#node, "picture"), "data-none", !has);
   }
 
   update() {
@@ -66,10 +73,12 @@ export class StreamDialog {
     const stream = this.#store.streams.get(this.#name);
     const known = this.#freshness.judge(performance.now()) !== "gone" && stream;
     const state = known ? stream.state : "unknown";
+    this.#previews.show(Boolean(known));
     mark(this.#node, "data-state", state);
     badge(part(this.#node, "badge"), state, STATES[state]);
-    const reason = known && stream.reason ? ` (${stream.reason})` : "";
-    say(part(this.#node, "meaning"), (stream ? MEANING[state] : "This stream is not watched any more.") + reason);
+    const meaning = stream ? MEANING[state] : "This stream is not watched any more.";
+    const reason = known ? stream.reason : null;
+    say(part(this.#node, "meaning"), reason ? `${meaning.slice(0, -1)}: ${reason}.` : meaning);
     facts(part(this.#node, "facts"), known ? this.#facts(stream) : []);
     if (known && !this.#touched) this.#held(stream);
     const segments = this.#store.newest(this.#name).slice(0, MOST);
@@ -105,7 +114,7 @@ export class StreamDialog {
           { class: "point" },
           make("input", { type: "radio", name: "point", value: point.name }),
           make("span", {}, make("b", {}, point.name), score(point.threshold)),
-          make("small", { title: point.promise }, `${point.promise.split(". ")[0]}.`),
+          make("small", { title: point.promise }, brief(point.promise)),
         ),
       ),
     );
@@ -156,6 +165,9 @@ export class StreamDialog {
     }
   }
 }
+
+/** The first sentence of a promise, without what stands in brackets. */
+const brief = (promise) => `${promise.split(". ")[0].replace(/ \(.*/, "").replace(/\.$/, "")}.`;
 
 /** How many streams are in each state. */
 export function tally(streams) {

@@ -5,6 +5,7 @@ import { arrange } from "./layout.js";
 import { count, latency, span, STATES } from "./words.js";
 
 const LATE = 2; // seconds without a frame that are worth a look
+const TROUBLE = /^(no frames|frozen|damaged|rate|stale)/; // reasons for somebody to look after the stream
 
 export class Tiles {
   #list = find("#tiles");
@@ -117,6 +118,7 @@ export class Tiles {
     const state = known ? stream.state : "unknown";
     const faces = stream.tracks.length;
     mark(tile, "data-state", state);
+    mark(tile, "data-trouble", known && state === "inconclusive" && (!stream.up || TROUBLE.test(stream.reason)));
     badge(find(".badge", tile), state, STATES[state]);
     say(find(".reason", tile), known ? (stream.reason ?? "") : "no connection");
     mark(find(".reason", tile), "title", known ? stream.reason : null);

@@ -13,6 +13,11 @@ export const LABELS = { authentic: "Wrong", manipulated: "Confirmed", unsure: "N
 
 const two = (number) => String(number).padStart(2, "0");
 
+/** The day of a moment, here. */
+export function day(date) {
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+}
+
 /** The hour of a moment, here. */
 export function hour(date) {
   return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
