@@ -11,10 +11,11 @@ What is not known is refused, with the place, the value and what was expected::
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
@@ -35,10 +36,13 @@ from streamguard.delivery.sinks.postgres import PostgresSettings
 from streamguard.delivery.sinks.redis import RedisSettings
 from streamguard.delivery.sinks.webhook import WebhookSettings
 from streamguard.errors import ConfigError
+from streamguard.renames import RENAMES, brought_up
 from streamguard.vision.quality import QualitySettings
 from streamguard.vision.sampler import SamplerSettings
 from streamguard.vision.tracker import TrackerSettings
 from streamguard.yaml_file import Origins, expanded, problem, read
+
+log = logging.getLogger(__name__)
 
 OVERRIDES: Final = {"STREAMGUARD_NODE": "node", "STREAMGUARD_LISTEN": "listen"}
 _STREAM_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
@@ -190,8 +194,11 @@ class Config(Settings):
         return self
 
 
-def load_config(path: Path | str | None = None, environ: Mapping[str, str] | None = None) -> Config:
-    """The configuration in the YAML file ``path``, or the defaults; the environment overrides both.
+def load_config(
+    path: Path | str | None = None, environ: Mapping[str, str] | None = None, say: Callable[[str], None] = log.warning
+) -> Config:
+    """The configuration in the YAML file ``path``, or the defaults; the environment overrides both. Keys of an earlier
+    release are read under the names that they have now, and ``say`` gets a line for each.
 
     Raises:
         ConfigError: the file can't be read, is not YAML, or states what is not known, not of the type
@@ -200,6 +207,9 @@ def load_config(path: Path | str | None = None, environ: Mapping[str, str] | Non
     environ = os.environ if environ is None else environ
     origins = Origins(str(path))
     data = {} if path is None else read(Path(path), origins)
+    data, renamed = brought_up(data, origins, RENAMES)
+    for line in renamed:
+        say(line)
     data = expanded(data, (), origins, environ)
     for variable, key in OVERRIDES.items():
         if variable in environ:

@@ -87,7 +87,7 @@ def _note(node: yaml.Node, place: Place, origins: Origins, parents: tuple[int, .
             line = key.start_mark.line + 1
             if (before := origins.lines.get(below)) is not None:
                 raise ConfigError(
-                    f"{origins.path}:{line}: '{_dotted(below)}' was set in line {before} already. Keep one of them."
+                    f"{origins.path}:{line}: '{dotted(below)}' was set in line {before} already. Keep one of them."
                 )
             origins.lines[below] = line
             _note(value, below, origins, parents)
@@ -108,7 +108,7 @@ def expanded(value: Any, place: Place, origins: Origins, environ: Mapping[str, s
         return value
     name = reference[1]
     if name not in environ:
-        what = f"'{_dotted(place)}' is ${{{name}}}, and no environment variable is called {name}"
+        what = f"'{dotted(place)}' is ${{{name}}}, and no environment variable is called {name}"
         raise ConfigError(f"{origins.of(place)}: {what}. Set it.")
     origins.variables[place] = name
     return environ[name]
@@ -120,7 +120,7 @@ def problem(details: ErrorDetails, origins: Origins, schema: Mapping[str, Any]) 
     kind, context = details["type"], details.get("ctx", {})
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         place = (*place, "type")
-    where, name = origins.of(place), _dotted(place)
+    where, name = origins.of(place), dotted(place)
     message = details["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ")
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{where}: '{name}' is not known; {_advice(str(place[-1]), known)}"
@@ -166,8 +166,8 @@ def _resolved(here: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str
     return found
 
 
-def _dotted(place: Place) -> str:
-    """``("streams", 0, "uri")`` as ``streams[0].uri``."""
+def dotted(place: Place) -> str:
+    """``("streams", 0, "uri")`` as ``streams[0].uri``: a place as messages name it."""
     text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)
     return text.removeprefix(".")
 

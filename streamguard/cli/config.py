@@ -18,12 +18,16 @@ app = typer.Typer(help="streamguard.yaml.", no_args_is_help=True)
 
 @app.command("check")
 def check(path: Annotated[Path, typer.Argument(metavar="FILE", help="streamguard.yaml")]) -> None:
-    """Say what is wrong with a configuration: its keys, its streams' URIs, its sinks and their secrets, its engines."""
+    """Say what is wrong with a configuration: its keys, its streams' URIs, its sinks and their secrets, its engines.
+
+    Keys that have another name since the release that it was written for are right, and named.
+    """
     from streamguard.config import load_config
     from streamguard.decision.calibration import operating_point
     from streamguard.inference.engines import load_engine
 
-    config = load_config(path)
+    out, renamed = console.output(), list[str]()
+    config = load_config(path, say=renamed.append)
     for stream in config.streams:
         source_of(stream)
     sinks = configured(config)
@@ -31,7 +35,10 @@ def check(path: Annotated[Path, typer.Argument(metavar="FILE", help="streamguard
     classifier = load_engine(config.classifier.engine)
     operating_point(classifier.manifest, config.operating_point)
     found = _counted(len(config.streams), "stream") + (f", {_counted(len(sinks), 'sink')}" if sinks else "")
-    console.output().print(Text(f"{path}: right, {found}"))
+    found += f", {_counted(len(renamed), 'key')} of an earlier release" if renamed else ""
+    for line in renamed:
+        out.print(Text(line))
+    out.print(Text(f"{path}: right, {found}"))
 
 
 def _counted(count: int, what: str) -> str:

@@ -7,6 +7,8 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
+from streamguard.renames import Rename
+
 
 def test_right(streamguard, tmp_path):
     (tmp_path / "c.yaml").write_text("streams: [{name: a, uri: 'demo:'}, {name: b, uri: b.mp4}]\n")
@@ -48,3 +50,16 @@ def test_schema(streamguard):
     schema = json.loads(result.stdout)
     Draft202012Validator.check_schema(schema)
     assert "streams" in schema["properties"]
+
+
+def test_keys_of_an_earlier_release(streamguard, tmp_path, monkeypatch):
+    table = (Rename("sampling.every", "sampling.detect_every", "0.2.0"), Rename("bell", None, "0.2.0", "Ring it."))
+    monkeypatch.setattr("streamguard.config.RENAMES", table)
+    (tmp_path / "c.yaml").write_text("bell: loud\nsampling:\n  every: 7\n")
+    result = streamguard("config", "check", "c.yaml")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.replace("\n", " ").split("c.yaml")[1:] == [
+        ":3: 'sampling.every' is 'sampling.detect_every' since 0.2.0; it is read as that. Rename it. ",
+        ":1: 'bell' is gone since 0.2.0, and is not read. Ring it. ",
+        ": right, 0 streams, 2 keys of an earlier release ",
+    ]

@@ -115,8 +115,7 @@ def test_compose_mounts_what_there_is():
 
 def test_prometheus_of_compose_knows_the_same_rules_and_the_same_job():
     own, plain = (
-        yaml.safe_load((folder / "prometheus.yml").read_text())
-        for folder in (COMPOSE.parent, DEPLOY / "prometheus")
+        yaml.safe_load((folder / "prometheus.yml").read_text()) for folder in (COMPOSE.parent, DEPLOY / "prometheus")
     )
     (scraped,) = own["scrape_configs"]
     assert scraped["job_name"] == plain["scrape_configs"][0]["job_name"]

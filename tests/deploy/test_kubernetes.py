@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: built by kubectl's kustomize, held against the cluster's own schemas and this repository."""
+"""The Kubernetes manifests: built by kubectl, held against the cluster's own schemas and this repository."""
 
 import json
 import re
