@@ -6,7 +6,7 @@ VENV := .venv/bin
 EXTRAS := test,check$(if $(CI),$(shell echo ,)trt-test$(shell echo ,)deploy-test)
 LAB := .venv-lab/bin
 
-.PHONY: demo test test-lab check wheel-test nightly clean
+.PHONY: demo test test-lab check wheel-test bundle nightly clean
 
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("StreamGuard needs Python 3.11 or newer; name one: make PYTHON=python3.11")'
@@ -44,6 +44,9 @@ check: .venv/test  ## format, lint, types, floors
 
 wheel-test: .venv/test  ## the wheel, installed in a clean environment, runs the demo from an empty folder
 	sh tests/wheel.sh $(PYTHON)
+
+bundle: .venv/demo  ## all that a box without a network needs, in one file below dist
+	sh deploy/edge/bundle.sh $(VENV)/python dist
 
 nightly: .venv/test  ## what takes longer than CI may
 	$(VENV)/python benchmarks/roofline.py

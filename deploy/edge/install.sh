@@ -59,7 +59,8 @@ if [ "$before" = "$new" ]; then new=$new-again; fi
 rm -rf "/opt/$new"
 trap 'rm -rf "/opt/$new"' EXIT
 "$interpreter" -m venv --without-pip "/opt/$new"
-"/opt/$new/bin/python3" wheels/pip-*.whl/pip install --quiet --disable-pip-version-check --no-index --find-links wheels \
+set -- wheels/pip-*.whl
+"/opt/$new/bin/python3" "$1/pip" install --quiet --disable-pip-version-check --no-index --find-links wheels \
     --no-warn-script-location "streamguard[$extras]==$release"
 "/opt/$new/bin/streamguard" engines verify >/dev/null || fail "the engines are damaged: copy the bundle here again"
 install -D -m 0644 edge/heat.py "/opt/$new/edge/heat.py"
