@@ -30,7 +30,9 @@ $pip download "$@" --constraint "$root/constraints.txt" --dest "$work/$name/whee
 $pip download --no-deps --dest "$work/$name/wheels" "pip==$("$python" -m pip --version | cut -d' ' -f2)"
 
 cp "$root"/deploy/edge/install.sh "$root"/LICENSE "$root"/NOTICE "$root"/docs/deploy.md "$work/$name/"
-cp "$root"/deploy/edge/heat.py "$root"/deploy/edge/edge.conf "$root"/deploy/edge/streamguard.yaml "$work/$name/edge/"
+for file in heat.py edge.conf streamguard.yaml streamguard-tokens; do
+    cp "$root/deploy/edge/$file" "$work/$name/edge/"
+done
 cp "$root"/deploy/systemd/streamguard.service "$root"/deploy/edge/streamguard-heat.service "$work/$name/systemd/"
 printf 'release=%s\narch=%s\npython=%s\nextras=%s\n' "$release" "$arch" "$version" "$extras" >"$work/$name/BUNDLE"
 (cd "$work/$name" && find . -type f -printf '%P\n' | LC_ALL=C sort | xargs sha256sum >"$work/SHA256SUMS")

@@ -24,7 +24,7 @@ managed() { [ -d /run/systemd/system ]; }
 if [ -n "$remove" ]; then
     if managed; then systemctl disable --quiet --now streamguard-heat.service streamguard.service; fi
     rm -rf $units/streamguard.service $units/streamguard.service.d/edge.conf $units/streamguard-heat.service \
-        /opt/streamguard /opt/streamguard-[0-9]*
+        /usr/local/sbin/streamguard-tokens /opt/streamguard /opt/streamguard-[0-9]*
     if managed; then systemctl daemon-reload; fi
     say "removed; /etc/streamguard and /var/lib/streamguard are left"
     exit 0
@@ -63,7 +63,7 @@ set -- wheels/pip-*.whl
 "/opt/$new/bin/python3" "$1/pip" install --quiet --disable-pip-version-check --no-index --find-links wheels \
     --no-warn-script-location "streamguard[$extras]==$release"
 "/opt/$new/bin/streamguard" engines verify >/dev/null || fail "the engines are damaged: copy the bundle here again"
-install -D -m 0644 edge/heat.py "/opt/$new/edge/heat.py"
+cp -r edge deploy.md systemd "/opt/$new/"
 
 # Would it start with the configuration there is? The unit's environment: NAME=value lines, as systemd reads them.
 if [ -e $settings ]; then
@@ -85,17 +85,20 @@ else
     install -m 0644 edge/streamguard.yaml $settings
 fi
 
-# The change: one symbolic link.
-for unit in streamguard streamguard-heat; do install -m 0644 systemd/$unit.service $units/; done
-install -m 0644 edge/edge.conf $units/streamguard.service.d/edge.conf
-turn_to() { ln -sfn "$1" /opt/streamguard.new && mv -T /opt/streamguard.new /opt/streamguard; }
+# The change: one symbolic link, and the units of that release.
+turn_to() {
+    for unit in streamguard streamguard-heat; do install -m 0644 "/opt/$1/systemd/$unit.service" $units/; done
+    install -m 0644 "/opt/$1/edge/edge.conf" $units/streamguard.service.d/
+    install -D -m 0755 "/opt/$1/edge/streamguard-tokens" /usr/local/sbin/streamguard-tokens
+    ln -sfn "$1" /opt/streamguard.new && mv -T /opt/streamguard.new /opt/streamguard
+    if managed; then systemctl daemon-reload; fi
+}
 turn_to "$new"
 trap - EXIT
 if ! managed; then
     say "$release is installed; no systemd runs here to start it"
     exit 0
 fi
-systemctl daemon-reload
 systemctl enable --quiet streamguard.service streamguard-heat.service
 if ! systemctl restart streamguard.service; then
     journalctl --unit streamguard.service --lines 5 --no-pager --output cat >&2 || true
@@ -105,5 +108,9 @@ if ! systemctl restart streamguard.service; then
     systemctl restart streamguard.service
     fail "$release does not start; $before runs again"
 fi
-systemctl start streamguard-heat.service
+systemctl restart streamguard-heat.service
+# The release before stays, to go back to; older ones go.
+for old in /opt/streamguard-[0-9]*; do
+    case ${old##*/} in "$new" | "$before") ;; *) rm -rf "$old" ;; esac
+done
 say "$release runs: systemctl status streamguard"

@@ -1,10 +1,11 @@
+#!/bin/sh
 # What tests/deploy/test_edge.py does on a box (tests/deploy/box.sh): install a bundle, and run it as the unit does.
 #   box.sh offline.sh BUNDLE PYTHON RESULTS
 bundle=$1 python=$2 results=$3
 
 ip link show 2>/dev/null | grep -q 'state UP' && { echo "there is a network"; exit 1; }
 mkdir /box && tar --extract --file "$bundle" --directory /box
-cd /box/streamguard-*/
+cd /box/streamguard-*/ || exit
 
 # A damaged one is refused, and nothing is installed.
 printf x >>LICENSE
@@ -31,7 +32,7 @@ setpriv --reuid 10001 --regid 10001 --clear-groups --no-new-privs --bounding-set
 served=$!
 health() { "$python" -c "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/$1', timeout=4)" 2>/dev/null; }
 tries=0
-until health readyz && grep -q stream.up /var/lib/streamguard/events.jsonl; do
+until health readyz && grep -qs stream.up /var/lib/streamguard/events.jsonl; do
     tries=$((tries + 1))
     [ $tries -lt 600 ] || { echo "it does not become ready"; exit 1; }
     kill -0 $served

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "systemd" / "streamguard.service"
 HEAT = ROOT / "deploy" / "edge" / "streamguard-heat.service"
