@@ -19,7 +19,7 @@ from tests.deploy.tools import DEPLOY, ROOT, missing, run, tool
 
 EDGE = DEPLOY / "edge"
 HERE = Path(__file__).parent
-SCRIPTS = [*sorted(EDGE.glob("*.sh")), EDGE / "streamguard-tokens", *sorted(HERE.glob("*.sh"))]
+SCRIPTS = [*sorted(EDGE.glob("*.sh")), EDGE / "streamguard-tokens", *sorted(HERE.rglob("*.sh"))]
 
 
 def module(path):

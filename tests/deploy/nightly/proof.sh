@@ -1,9 +1,11 @@
+#!/bin/sh
 # On the box of systemd.sh, under its systemd: the README's words, then what they promise.
 value() { systemctl show --property="$1" --value streamguard; }
 get() { python3 -c "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/$1', timeout=9).read().decode())"; }
 ip link set lo up
 [ "$(ls /sys/class/net)" = lo ]
 
+# shellcheck disable=SC1091
 . /root/proof/readme.sh
 
 # It runs, as nobody in particular, with nothing writable but its folders, and says that it is ready.
@@ -50,7 +52,7 @@ heat.apply(0.5)'
 [ "$(value CPUQuotaPerSecUSec)" != infinity ]
 
 # An upgrade that does not start is taken back; a configuration that is wrong stops one before it begins.
-cp -r streamguard-*/ /root/again && cd /root/again
+cp -r streamguard-*/ /root/again && cd /root/again || exit
 ./install.sh
 [ "$(readlink /opt/streamguard)" = "streamguard-$(sed -n 's/^release=//p' BUNDLE)-again" ]
 echo 'nod: x' >>/etc/streamguard/streamguard.yaml
