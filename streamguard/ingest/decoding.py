@@ -69,8 +69,10 @@ class PacketReader:
 
     def _keep(self, packet: av.Packet[Any]) -> bool:
         """Count and keep a packet of any stream. Whether it is of the video."""
-        if packet.stream_index != self._video.index:
-            if self._audio is not None and packet.stream_index == self._audio.index:
+        # Not packet.stream_index: of the empty packets at the end, one a stream, that is 0 for all.
+        index = packet.stream.index
+        if index != self._video.index:
+            if self._audio is not None and packet.size and index == self._audio.index:
                 if self.recording is not None:
                     self.recording.keep_audio(packet)
                 self._pass_on(packet)

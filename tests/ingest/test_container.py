@@ -84,6 +84,22 @@ def test_sound_is_reported_and_does_not_disturb(tmp_path):
     assert (info.audio, len(frames), error) == (True, 30, None)
 
 
+def test_a_track_of_data_beside_the_picture_does_not_disturb(tmp_path):
+    """Cameras write the time of day as one; at the end of a file each stream's decoder is drained, and it has none."""
+    path = tmp_path / "timecode.mov"
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "threads": "1"})
+        video.width, video.height, video.pix_fmt = 128, 128, "yuv420p"
+        video.metadata["timecode"] = "10:00:00:00"
+        for rgb in patterns(12, 128, 128):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        out.mux(video.encode(None))
+    with av.open(str(path)) as written:
+        assert [stream.type for stream in written.streams] == ["video", "data"]
+    _, frames, error = read(path)
+    assert (len(frames), error) == (12, None)
+
+
 def test_sound_that_goes_on_after_the_picture_is_no_cut(tmp_path):
     path = tmp_path / "a.mkv"
     write_video(path, patterns(25), audio=True)

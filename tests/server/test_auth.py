@@ -9,6 +9,7 @@ import pytest
 
 from streamguard.access import LimitSettings
 from streamguard.errors import UsageError
+from streamguard.server import auth
 from streamguard.server.auth import Busy, Role, TokenFile, is_loopback
 from tests.serving import LOCAL, WELL, serving
 
@@ -49,6 +50,23 @@ def test_the_right_token_is_found_and_no_other(path):
     swapped = token[:-1] + ("A" if token[-1] != "A" else "B")
     for wrong in (swapped, WRONG, token + "A", token.upper(), "", "sg_", f"{token}\n", "sg_" + "é" * 50):
         assert check(file, wrong) is None
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_time_tells_nothing_of_the_ids(path, known, monkeypatch):
+    """A wrong secret costs the same work whether there is a token of that id or not."""
+    file = TokenFile(path)
+    token = file.add("anna", Role.VIEWER)
+    worked, scrypt = [], auth._scrypt
+
+    def counted(text, salt):
+        worked.append(len(salt))
+        return scrypt(text, salt)
+
+    monkeypatch.setattr(auth, "_scrypt", counted)
+    swapped = token[:-1] + ("A" if token[-1] != "A" else "B")
+    assert check(file, swapped if known else WRONG) is None
+    assert worked == [16]
 
 
 def test_a_token_that_was_right_is_refused_once_it_is_removed(path):

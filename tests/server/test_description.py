@@ -19,6 +19,7 @@ from streamguard.server.api import openapi
 from tests.serving import flagged, serving
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "15"))
+pytestmark = pytest.mark.timeout(300 + 3 * EXAMPLES)
 WIDE = LimitSettings(rate=1e6, burst=10**6, failures=10**6)
 
 

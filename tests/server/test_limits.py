@@ -1,8 +1,12 @@
-"""Buckets, step by step."""
+"""Buckets, step by step; what the system is told of a connection."""
+
+import asyncio
+import socket
 
 import pytest
+from aiohttp import web
 
-from streamguard.server.limits import Buckets, client_of
+from streamguard.server.limits import Buckets, Doorkeeper, client_of
 
 
 class Clock:
@@ -54,3 +58,26 @@ def test_clients_are_forgotten_before_they_are_too_many():
 )
 def test_whom_an_address_stands_for(peer, client):
     assert client_of(peer) == client
+
+
+def test_a_peer_that_takes_nothing_is_left_to_the_system():
+    """The kernel ends it after a minute (TCP_USER_TIMEOUT, RFC 5482), whatever is being sent."""
+
+    async def answer(request):
+        connection = request.transport.get_extra_info("socket")
+        return web.Response(text=f"{connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)} ms")
+
+    async def main():
+        http = web.Server(answer)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Doorkeeper(http, 9, 9, lambda: None), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        told = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await http.shutdown()
+        return told
+
+    assert asyncio.run(main()).endswith(b"60000 ms")
