@@ -22,7 +22,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from streamguard.access import ApiSettings
+from streamguard.access import ApiSettings, IceServer, WebRtcSettings
 from streamguard.decision.segments import DecisionSettings
 from streamguard.delivery.broadcast import PictureSettings
 from streamguard.delivery.evidence import EvidenceSettings
@@ -165,6 +165,8 @@ class Config(Settings):
     """Where health and metrics are served, HOST:PORT; port 0 lets the system choose, null serves nothing."""
     api: ApiSettings = ApiSettings()
     """Who may reach the HTTP face, and what may be asked of it."""
+    webrtc: WebRtcSettings = WebRtcSettings()
+    """How WebRTC peers are met: those who send a stream (WHIP), and those who watch one (WHEP)."""
     events: Annotated[str, Field(min_length=1)] | None = None
     """A file that events are appended to as JSON Lines, or `-` for standard output."""
 
@@ -274,13 +276,26 @@ def sink_secrets(settings: SinkSettings, environ: Mapping[str, str] | None = Non
     Raises:
         ConfigError: a file that can't be read, a variable that is not set, an empty secret, or both ways at once.
     """
+    return _secrets(f"sink '{settings.name}'", asdict(settings), environ)
+
+
+def ice_credential(server: IceServer, environ: Mapping[str, str] | None = None) -> str | None:
+    """The password of a TURN server, read from where its settings say; None if they name none.
+
+    Raises:
+        ConfigError: as of :func:`sink_secrets`.
+    """
+    return _secrets(f"ice server '{server.urls[0]}'", asdict(server), environ).get("credential")
+
+
+def _secrets(whose: str, settings: Mapping[str, Any], environ: Mapping[str, str] | None) -> dict[str, str]:
     environ = os.environ if environ is None else environ
     found: dict[str, str] = {}
-    for setting, where in asdict(settings).items():
+    for setting, where in settings.items():
         what, _, way = setting.rpartition("_")
         if way not in ("file", "env") or where is None:
             continue
-        said = f"sink '{settings.name}': {setting} '{where}'"
+        said = f"{whose}: {setting} '{where}'"
         if what in found:
             raise ConfigError(f"{said}: {what} is given twice. Keep {what}_file or {what}_env.")
         secret = _secret_of_file(Path(where), said) if way == "file" else environ.get(where, "")

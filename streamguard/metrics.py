@@ -73,6 +73,8 @@ class Metrics:
         self.evidence_bytes = gauge("evidence_bytes", "Evidence that is kept.")
         self.evidence_paused = gauge("evidence_paused", "1 while no evidence can be written.")
         self.http_refused = counter("http_refused", "HTTP requests and connections refused, by reason.", "reason")
+        self.webrtc_peers = gauge("webrtc_peers", "WebRTC sessions open: senders (whip), viewers (whep).", "kind")
+        self.webrtc_sessions = counter("webrtc_sessions", "WebRTC sessions over, by how.", "kind", "outcome")
         self.outbox_commits = counter("outbox_commits", "Commits of the outbox to its disk, by outcome.", "outcome")
         self.outbox_uncommitted = gauge("outbox_uncommitted", "Events in memory alone: the disk takes none.")
         self.outbox_unmarked = counter("outbox_unmarked", "Events of segments that a crash would leave open.")

@@ -31,7 +31,7 @@ from streamguard.ingest.live import FeedSettings
 from streamguard.ingest.mailbox import Crossing, Mailbox, Outage, SessionEnded, SessionStarted
 from streamguard.listener import StageListener, StreamEvent
 from streamguard.metrics import Metrics
-from streamguard.readers import FileReader, Intake, LiveReader, Reader, Reading
+from streamguard.readers import FileReader, Intake, LiveReader, Reader, Reading, SessionNumbers
 from streamguard.stage import InferenceStage
 from streamguard.vision.overload import Overload, ladder
 from streamguard.vision.sampler import FrameSampler, unhurried
@@ -114,6 +114,7 @@ class Guard(StageListener):
         if config.evidence.folder is not None:
             self._evidence = EvidenceKeeper(config.evidence, partial(chain.facts, config), self.metrics)
         self._streams: dict[str, _Stream] = {}
+        self._sessions = SessionNumbers()
         self._failures: dict[str, str] = {}
         self._changed = threading.Condition()
         self._stopping = False
@@ -167,11 +168,12 @@ class Guard(StageListener):
             crossing = Crossing(mailbox, partial(self._stage.wake, name))
             broadcast = Broadcast(name, partial(self.snapshot, name), self.metrics)
             intake = Intake(name, crossing, self.metrics, FrameSampler(settings.sampler, pace), broadcast)
-            if self._evidence is not None:
+            if self._evidence is not None and source.recorded:
                 source.keep(self.config.evidence.span.keep)
             if self.config.picture.sound:
                 source.listen()
-            reader = LiveReader(source, intake, self._feed) if source.live else FileReader(source, intake)
+            first = self._sessions.first(name)
+            reader = LiveReader(source, intake, self._feed, first) if live else FileReader(source, intake, first)
             self._streams[source.name] = _Stream(source, reader, broadcast, analysis.snapshot(), point)
         self._stage.add(analysis, crossing)
         reader.start()
@@ -267,8 +269,8 @@ class Guard(StageListener):
 
     def event(self, event: StreamEvent) -> None:
         name, what = event.stream, event.what
-        if self._evidence is not None:
-            _mark_evidence(self._evidence, name, what)
+        if (keeper := self._keeper(name)) is not None:
+            _mark_evidence(keeper, name, what)
         if isinstance(what, SessionStarted):
             self._on_event(self._events.stream("up", name, what.session, at=time.time()))
             return
@@ -298,19 +300,23 @@ class Guard(StageListener):
             )
         elif change.segment is not None:
             segment, evidence = change.segment, None
-            if self._evidence is not None:
+            if keeper is not None:
                 own = {"operating_point": asdict(change.point)}
-                evidence = self._evidence.segment(change.kind, self._events.name_of(segment), segment, timeline, own)
+                evidence = keeper.segment(change.kind, self._events.name_of(segment), segment, timeline, own)
             told = self._events.segment(change.kind, segment, change.pts, timeline, what.sighting, evidence, bar)
             self._on_event(told)
 
     def looked(self, frame: Frame, looks: Sequence[Look]) -> None:
-        if self._evidence is not None:
-            self._evidence.looked(frame, looks)
+        if (keeper := self._keeper(frame.stream)) is not None:
+            keeper.looked(frame, looks)
 
     def analysed(self, frame: Frame) -> None:
-        if self._evidence is not None:
-            self._evidence.analysed(frame)
+        if (keeper := self._keeper(frame.stream)) is not None:
+            keeper.analysed(frame)
+
+    def _keeper(self, stream: str) -> EvidenceKeeper | None:
+        """Who keeps evidence of a stream, if anybody does."""
+        return self._evidence if self._streams[stream].source.recorded else None
 
     def standing(self, snapshot: StreamSnapshot) -> None:
         name, stream = snapshot.stream, self._streams[snapshot.stream]
@@ -327,6 +333,7 @@ class Guard(StageListener):
         self._on_end(StreamReport(name, reader.frames, tuple(analysis.outcomes), reader.still, reader.error))
         with self._changed:
             del self._streams[name]
+            self._sessions.over(name, reader.session)
             if reader.error is not None and ended.reason != REMOVED:
                 self._failures[name] = reader.error
             self._changed.notify_all()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -62,10 +63,39 @@ class Reader(Protocol):
     def error(self) -> str | None:
         """Why the stream counts as failed, once it has ended."""
 
+    @property
+    def session(self) -> int:
+        """The last session that gave frames, or is about to."""
+
     def start(self) -> None: ...
 
     def stop(self) -> None:
         """Ask the reader to end; its last mark comes soon."""
+
+
+class SessionNumbers:
+    """The last session of streams that are gone: one that comes back goes on counting, since sessions name segments.
+
+    >>> numbers = SessionNumbers()
+    >>> numbers.over("door", 3)
+    >>> numbers.first("door"), numbers.first("gate")
+    (4, 1)
+    """
+
+    def __init__(self, bound: int = 10_000) -> None:
+        self._bound = bound
+        self._last: OrderedDict[str, int] = OrderedDict()
+
+    def first(self, stream: str) -> int:
+        """The number of its next session."""
+        return self._last.get(stream, 0) + 1
+
+    def over(self, stream: str, last: int) -> None:
+        """A stream is gone; ``last``: its last session, or one less than its first if there was none."""
+        self._last.pop(stream, None)
+        self._last[stream] = last
+        if len(self._last) > self._bound:
+            self._last.popitem(last=False)
 
 
 class Intake:
@@ -164,9 +194,10 @@ class Intake:
 class FileReader:
     """Reads a source that ends, once."""
 
-    def __init__(self, source: Source, intake: Intake) -> None:
+    def __init__(self, source: Source, intake: Intake, session: int = 1) -> None:
         self.still = False
         self.error: str | None = None
+        self.session = session
         self._source = source
         self._intake = intake
         self._stopped = threading.Event()
@@ -196,12 +227,12 @@ class FileReader:
             self.error = reason = str(error)
             log.error("%s", error)
         finally:  # whatever happens, nobody waits for this stream for ever
-            self._intake.ended(1, "stopped" if self._stopped.is_set() else reason, final=True)
+            self._intake.ended(self.session, "stopped" if self._stopped.is_set() else reason, final=True)
 
     def _read(self) -> None:
-        with self._source.open(1) as connection:
+        with self._source.open(self.session) as connection:
             self.still = connection.info.still
-            self._intake.opened(1, connection)
+            self._intake.opened(self.session, connection)
             for frame in connection:
                 self._intake.frame(frame, connection)
                 if self._stopped.is_set():
@@ -213,12 +244,14 @@ class LiveReader:
 
     still = False
 
-    def __init__(self, source: Source, intake: Intake, settings: FeedSettings) -> None:
+    def __init__(self, source: Source, intake: Intake, settings: FeedSettings, first: int = 1) -> None:
+        """``first``: the number of the first session."""
+        self.session = first - 1
+        self._first = first
         self._source = source
         self._intake = intake
         self._feed = LiveFeed(source, self, settings=settings)
         self._connection: Connection | None = None
-        self._session = 0
         self._down = False  # the outage under way has been told
         self._words = "it has not answered yet"
         self._thread = threading.Thread(target=self._run, name=f"feed-{source.name}", daemon=True)
@@ -245,14 +278,14 @@ class LiveReader:
 
     def _run(self) -> None:
         try:
-            self._feed.run()
+            self._feed.run(self._first)
         finally:  # whatever happens, nobody waits for this stream for ever
-            self._intake.ended(self._session, "stopped", final=True)
+            self._intake.ended(self.session, "stopped", final=True)
 
     # What the feed tells.
 
     def opened(self, session: int, connection: Connection) -> None:
-        self._session, self._connection, self._down = session, connection, False
+        self.session, self._connection, self._down = session, connection, False
         self._intake.opened(session, connection)
 
     def frame(self, frame: Frame) -> None:
@@ -276,4 +309,4 @@ class LiveReader:
         self._words = words
         if not self._down:
             self._down = True
-            self._intake.ended(self._session, f"no frames: {words}", final=False)
+            self._intake.ended(self.session, f"no frames: {words}", final=False)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from streamguard.access import ApiSettings
+from streamguard.access import ApiSettings, WebRtcSettings
 from streamguard.delivery.events import EngineRef, Event, EventContext, EventFactory, Timeline
 from streamguard.frames import Segment, State
 from streamguard.metrics import Metrics
@@ -22,6 +22,7 @@ from streamguard.server.api import Api
 from streamguard.server.app import Address, Health, Server
 from streamguard.server.auth import Role, TokenFile
 from streamguard.server.evidence import EvidenceFolder
+from streamguard.server.whip import Calls
 
 LOCAL = Address("127.0.0.1", 0)
 WELL = Health(lambda: (), lambda: (), lambda: ())
@@ -57,6 +58,7 @@ class Served:
     metrics: Metrics
     viewer: str
     operator: str
+    sender: str = ""
     trust: ssl.SSLContext | None = None
 
     def connect(self) -> http.client.HTTPConnection:
@@ -100,16 +102,19 @@ def serving(
     evidence: Path | None = None,
     desk: Any = None,
     trust: ssl.SSLContext | None = None,
+    webrtc: WebRtcSettings | None = None,
     **settings: Any,
 ) -> Iterator[Served]:
     """A server with ``settings`` of :class:`ApiSettings`, its tokens in ``folder``, as long as the block lasts."""
     tokens = TokenFile(folder / "tokens.json")
     viewer, operator = tokens.add("anna", Role.VIEWER), tokens.add("otto", Role.OPERATOR)
+    sender = tokens.add("cara", Role.SENDER)
     set_to = ApiSettings(tokens=str(folder / "tokens.json"), **settings)
     metrics = Metrics(CollectorRegistry())
     api = Api(set_to, guard, None if evidence is None else EvidenceFolder(evidence), desk)
-    with Server(metrics, WELL, LOCAL, set_to, api) as server:
-        yield Served(server, api, metrics, viewer, operator, trust)
+    calls = None if webrtc is None else Calls(webrtc, (), api, guard, metrics)
+    with Server(metrics, WELL, LOCAL, set_to, api, calls) as server:
+        yield Served(server, api, metrics, viewer, operator, sender, trust)
 
 
 FACTORY = EventFactory(EventContext("studio", "r1", "default", 0.0, (EngineRef("base", "0" * 64, "int8"),)))

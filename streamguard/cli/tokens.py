@@ -23,20 +23,25 @@ _Config = Annotated[Path | None, typer.Option("--config", help="streamguard.yaml
 @app.command("add")
 def add(
     name: _Name,
-    role: Annotated[Role, typer.Option(help="A viewer reads; an operator changes too.")] = Role.VIEWER,
+    role: Annotated[
+        Role, typer.Option(help="A viewer reads; an operator changes too; a sender sends a stream by WHIP, no more.")
+    ] = Role.VIEWER,
+    hours: Annotated[
+        float | None, typer.Option(min=0.001, max=87_600, metavar="HOURS", help="It expires after that time.")
+    ] = None,
     file: _File = None,
     config: _Config = None,
 ) -> None:
     """Make a token and print it, once: nothing can show it again."""
-    console.output().print(Text(_tokens(file, config).add(name, role)))
+    console.output().print(Text(_tokens(file, config).add(name, role, hours)))
 
 
 @app.command("list")
 def list_(file: _File = None, config: _Config = None) -> None:
     """Show whose tokens there are."""
-    table = Table("name", "role", "id", "created", box=None)
+    table = Table("name", "role", "id", "created", "expires", box=None)
     for token in _tokens(file, config).tokens():
-        table.add_row(token.name, token.role.value, token.id, token.created)
+        table.add_row(token.name, token.role.value, token.id, token.created, token.expires or "never")
     console.output(width=console.WIDE).print(table)
 
 

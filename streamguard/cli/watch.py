@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from streamguard.pipeline import Guard
     from streamguard.server.api import Api
     from streamguard.server.app import Server
+    from streamguard.server.whip import Calls
 
 
 class Transport(enum.StrEnum):
@@ -232,6 +233,14 @@ class _Guarded:
         kept = settings.evidence.folder
         return Api(settings.api, lambda: self.guard, None if kept is None else EvidenceFolder(kept))
 
+    def calls(self, settings: Config, api: Api, metrics: Metrics) -> Calls:
+        from streamguard.config import ice_credential
+        from streamguard.server.webrtc import Ice
+        from streamguard.server.whip import Calls
+
+        servers = [Ice(s.urls, s.username, ice_credential(s)) for s in settings.webrtc.ice_servers]
+        return Calls(settings.webrtc, servers, api, lambda: self.guard, metrics)
+
     def stop(self) -> None:
         if self.guard is not None:
             self.guard.stop()
@@ -263,7 +272,8 @@ def _server(
     from streamguard.server.app import Address, Health, Server
 
     health = Health(alive=guarded.alive, ready=guarded.ready, started=guarded.ready)
-    return Server(metrics, health, Address(*address), settings.api, api)
+    calls = None if api is None else guarded.calls(settings, api, metrics)
+    return Server(metrics, health, Address(*address), settings.api, api, calls)
 
 
 def _address(settings: Config, listen: str | None) -> tuple[str, int] | None:

@@ -114,6 +114,7 @@ class Audible(Protocol):
 class Keeping:
     """What every source does alike: remember its options, and how much to keep."""
 
+    recorded = True
     _options: SourceOptions
 
     def keep(self, seconds: float) -> None:
@@ -137,6 +138,10 @@ class Source(Protocol):
     @property
     def live(self) -> bool:
         """Whether the source never ends by itself: it is opened again, and its newest frame wins."""
+
+    @property
+    def recorded(self) -> bool:
+        """Whether evidence may be kept of it."""
 
     def keep(self, seconds: float) -> None:
         """From the next opening on, keep that much compressed media for clips."""

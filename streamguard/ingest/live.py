@@ -88,9 +88,9 @@ class LiveFeed:
         """End the feed; :meth:`run` returns within a second or two."""
         self._stopped.set()
 
-    def run(self) -> None:
-        """Until :meth:`stop`, or the end of a source that is a recording."""
-        session = 1
+    def run(self, first: int = 1) -> None:
+        """Until :meth:`stop`, or the end of a source that is a recording. Sessions count from ``first``."""
+        session = first
         while self._may_start():
             attempt = _Attempt(self._source, session, self._listener, self._settings.watchdog)
             over = self._watch(attempt, session)

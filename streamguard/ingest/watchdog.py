@@ -1,7 +1,8 @@
-"""Whether a live source still delivers, and whether what it delivers still moves."""
+"""Whether a live source still delivers, in time, and whether what it delivers still moves."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -14,6 +15,7 @@ from streamguard.pixels import shrink
 Verdict = Literal["fine", "stalled", "frozen"]
 
 _THUMBNAIL: Final = (64, 36)
+_CONVOY: Final = 300.0  # seconds from one measure of the quickest picture to the next: two clocks drift apart
 _STILL: Final = 2  # levels; re-encoding an unmoved picture changes the mean of a block by less
 
 
@@ -69,3 +71,34 @@ class Watchdog:
         if rest is None or int(np.max(cv2.absdiff(rest, thumbnail))) > _STILL:
             self._rest = thumbnail
             self._at_rest_since = now
+
+
+class Lateness:
+    """How far pictures come behind the quickest of the last minutes: what waits on the way grows to seconds unseen.
+
+    Driven by calls with a picture's timestamp and the time of a monotonic clock, both in seconds. A burst that makes up
+    for itself is not late; what stays ``limit`` behind for as long as that is.
+
+    >>> lateness = Lateness(limit=2.0)
+    >>> [lateness.fed(pts, now) for pts, now in ((0.0, 50.0), (1.0, 51.1), (1.5, 54.0), (2.0, 54.5), (3.0, 56.1))]
+    [False, False, False, False, True]
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._quickest = [math.inf, math.inf]  # arrival minus timestamp: in this span, in the one before
+        self._since = -math.inf  # when this span began
+        self._behind: float | None = None
+
+    def fed(self, pts: float, now: float) -> bool:
+        """A picture came. Whether the stream is late."""
+        if now - self._since >= _CONVOY:
+            self._quickest = [math.inf, self._quickest[0]]
+            self._since = now
+        taken = now - pts
+        self._quickest[0] = min(self._quickest[0], taken)
+        if taken - min(self._quickest) <= self._limit:
+            self._behind = None
+        elif self._behind is None:
+            self._behind = now
+        return self._behind is not None and now - self._behind >= self._limit

@@ -21,7 +21,8 @@ from streamguard.config import stream_name
 from streamguard.delivery.events import Event, rfc3339
 from streamguard.frames import State
 from streamguard.pipeline import Guard
-from streamguard.server.doors import TOKEN, read_json
+from streamguard.server.auth import Role, Token
+from streamguard.server.doors import EVENTS, TOKEN, read_json
 from streamguard.server.evidence import TYPES, EvidenceFolder
 from streamguard.server.feed import EventFeed
 from streamguard.server.labels import LabelFile, LabelLost
@@ -85,9 +86,11 @@ class Api:
         """Raises: UsageError: ``settings.labels`` can't be written."""
         self.feed = EventFeed()
         self.segments = SegmentStore()
-        self._settings = settings
         self._guard = guard
-        self._desk = desk or StreamDesk(settings, guard)
+        self.settings = settings
+        self.desk = desk or StreamDesk(settings, guard)
+        self.sends: Callable[[Token, str | None], bool] = lambda token, stream: False
+        """Whether a token sends a stream: a sender hears of that stream alone."""
         self._evidence = evidence
         self._labels = None if settings.labels is None else LabelFile(settings.labels)
         self._labelling = asyncio.Lock()
@@ -102,7 +105,7 @@ class Api:
     def attach(self, app: web.Application, refused: Refused) -> None:
         """Add the routes; ``refused`` counts a refusal by reason."""
         self._refused = refused
-        Wall(self._guard, self._settings.limits.patience, refused).attach(app)
+        Wall(self._guard, self.settings.limits.patience, refused).attach(app)
         segment = f"{ROOT}/segments/{{segment}}"
         app.add_routes(
             [
@@ -119,7 +122,7 @@ class Api:
                 web.get(f"{ROOT}/operating-points", self._list_points),
                 web.get(f"{ROOT}/labels", self._list_labels),
                 web.post(f"{ROOT}/labels", self._add_label),
-                web.get(f"{ROOT}/events", self._listen),
+                web.get(EVENTS, self._listen),
             ]
         )
         app.on_startup.append(self._begin)
@@ -130,7 +133,7 @@ class Api:
 
     async def _end(self, app: web.Application) -> None:
         self.feed.detach()
-        self._desk.close()
+        self.desk.close()
 
     async def _openapi(self, request: web.Request) -> web.Response:
         return web.json_response(openapi())
@@ -138,32 +141,32 @@ class Api:
     # Streams.
 
     async def _list_streams(self, request: web.Request) -> web.Response:
-        shown = [stream_json(stream) for stream in self._desk.streams()]
+        shown = [stream_json(stream) for stream in self.desk.streams()]
         return web.json_response({"at": rfc3339(time.time()), "streams": shown})
 
     async def _show_stream(self, request: web.Request) -> web.Response:
-        return web.json_response(stream_json(self._desk.stream(request.match_info["stream"])))
+        return web.json_response(stream_json(self.desk.stream(request.match_info["stream"])))
 
     async def _add_stream(self, request: web.Request) -> web.Response:
         wanted = await self._body(request, StreamBody)
-        stream = await self._desk.add(NewStream(wanted.name, wanted.uri))
+        stream = await self.desk.add(NewStream(wanted.name, wanted.uri))
         headers = {"Location": f"{ROOT}/streams/{wanted.name}"}
         return web.json_response(stream_json(stream), status=201, headers=headers)
 
     async def _change_stream(self, request: web.Request) -> web.Response:
         wanted = await self._body(request, ChangeBody)
-        stream = self._desk.stream(request.match_info["stream"])
+        stream = self.desk.stream(request.match_info["stream"])
         held = wanted.operating_point or wanted.threshold
-        point = None if held is None else self._desk.point(held)  # before anything is changed
+        point = None if held is None else self.desk.point(held)  # before anything is changed
         if wanted.name is not None:
-            stream = await self._desk.rename(stream.source.name, wanted.name)
+            stream = await self.desk.rename(stream.source.name, wanted.name)
         if point is not None:
-            stream = await self._desk.retune(stream.source.name, point)
+            stream = await self.desk.retune(stream.source.name, point)
         name = stream.source.name
         return web.json_response(stream_json(stream), headers={"Content-Location": f"{ROOT}/streams/{name}"})
 
     async def _remove_stream(self, request: web.Request) -> web.Response:
-        await self._desk.remove(request.match_info["stream"])
+        await self.desk.remove(request.match_info["stream"])
         return web.Response(status=204)
 
     # Segments.
@@ -216,7 +219,7 @@ class Api:
     # Operating points and labels.
 
     async def _list_points(self, request: web.Request) -> web.Response:
-        default, points = self._desk.points()
+        default, points = self.desk.points()
         return web.json_response({"default": default.name, "operating_points": [point_json(point) for point in points]})
 
     async def _list_labels(self, request: web.Request) -> web.Response:
@@ -262,8 +265,11 @@ class Api:
 
     async def _listen(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events (WHATWG HTML, 9.2). A listener too slow for them is let go: told if it still reads."""
-        stream = _known(request, "stream").get("stream")
-        if self._watchers >= self._settings.limits.watchers:
+        stream, token = _known(request, "stream").get("stream"), request[TOKEN]
+        if token.role is Role.SENDER and not self.sends(token, stream):
+            self._refused("role")
+            raise Problem(403, "role", f"token '{token.name}' is a sender's; it hears of the stream that it sends")
+        if self._watchers >= self.settings.limits.watchers:
             self._refused("watchers")
             raise Problem(503, "watchers", "too many clients listen to events", {"Retry-After": "30"})
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
@@ -304,11 +310,11 @@ class Api:
                 await self._send(answer, ": quiet\n\n")
 
     async def _send(self, answer: web.StreamResponse, text: str) -> None:
-        async with asyncio.timeout(self._settings.limits.patience):
+        async with asyncio.timeout(self.settings.limits.patience):
             await answer.write(text.encode())
 
     async def _body(self, request: web.Request, kind: type[_B]) -> _B:
-        return fitted(await read_json(request, self._settings.limits.idle), kind)
+        return fitted(await read_json(request, self.settings.limits.idle), kind)
 
 
 def fitted(data: dict[str, Any], kind: type[_B]) -> _B:

@@ -7,6 +7,7 @@
 ``/metrics``  Prometheus text format (or OpenMetrics, if the scraper asks for it)
 ``/api/v1``   :mod:`streamguard.server.api`
 ``/``         the operator page, :mod:`streamguard.server.assets`
+``/whip/``    :mod:`streamguard.server.whip`, and ``/whep/``
 ============= =============================================================================
 
 A probe answers ``{"status": "ok" | "failing", "reasons": [...]}`` with 200 or 503. Every refusal is a problem
@@ -36,6 +37,7 @@ from streamguard.server.api import Api
 from streamguard.server.assets import Assets
 from streamguard.server.doors import METRICS, Doors
 from streamguard.server.signin import SignIn
+from streamguard.server.whip import Calls
 
 Probe = Callable[[], Sequence[str]]
 
@@ -68,7 +70,7 @@ class Health:
 
 
 class Server:
-    """Serves ``metrics``, ``health`` and, if there is one, ``api`` at ``address`` until it is stopped.
+    """Serves ``metrics``, ``health`` and, if there are any, ``api`` and ``calls`` at ``address`` until it is stopped.
 
     >>> health = Health(lambda: (), lambda: (), lambda: ())
     >>> server = Server(Metrics(CollectorRegistry()), health, Address("127.0.0.1", 0))
@@ -88,10 +90,11 @@ class Server:
         address: Address,
         settings: ApiSettings | None = None,
         api: Api | None = None,
+        calls: Calls | None = None,
     ) -> None:
         self._doors = Doors(settings or ApiSettings(), metrics.http_refused)
         self._doors.check_exposure(address.host)
-        self._app = make_app(metrics.registry, health, self._doors, api)
+        self._app = make_app(metrics.registry, health, self._doors, api, calls)
         self._address = address
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
@@ -165,7 +168,9 @@ class Server:
         self.stop()
 
 
-def make_app(registry: CollectorRegistry, health: Health, doors: Doors, api: Api | None) -> web.Application:
+def make_app(
+    registry: CollectorRegistry, health: Health, doors: Doors, api: Api | None, calls: Calls | None = None
+) -> web.Application:
     """The routes, in one place."""
     app = doors.application()
     app.router.add_get("/livez", _probe(health.alive))
@@ -176,6 +181,8 @@ def make_app(registry: CollectorRegistry, health: Health, doors: Doors, api: Api
         api.attach(app, doors.refused)
         SignIn(doors).attach(app)
         Assets().attach(app)
+    if calls is not None:
+        calls.attach(app, doors)
     return app
 
 

@@ -1,7 +1,8 @@
 """Who may come in: bearer tokens (RFC 6750) with a role, kept as scrypt hashes (RFC 7914).
 
 A token is ``sg_<id>_<secret>``: the id finds its line in the file, the secret is 256 random bits, shown once. The file
-is JSON, mode 0600, and is read again when it has changed: a token that was removed is refused from then on.
+is JSON, mode 0600, and is read again when it has changed: a token that was removed is refused from then on. One that
+expires is refused after its time, and stays in the file until it is removed.
 
 What is right is remembered as a SHA-256 for as long as the file stays as it is, so that scrypt, slow on purpose, runs
 once a token. What is wrong costs its client one of a few failures (:class:`~streamguard.server.limits.Buckets`).
@@ -19,7 +20,8 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -37,15 +39,20 @@ _WAITING: Final = 8  # tokens that may wait to be checked; more are asked to com
 
 
 class Role(enum.StrEnum):
-    """What a token is good for: a viewer reads, an operator changes too."""
+    """What a token is good for: a viewer reads and watches, an operator changes too, a sender sends a stream by WHIP
+    and hears of that stream alone."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
+    SENDER = "sender"
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What is kept of a token: who it is for, and what its secret hashes to (``salt``, ``hash`` in base 64)."""
+    """What is kept of a token: who it is for, and what its secret hashes to (``salt``, ``hash`` in base 64).
+
+    ``created``, ``expires``: RFC 3339, UTC; None: it does not expire.
+    """
 
     id: str
     name: str
@@ -53,6 +60,11 @@ class Token:
     salt: str
     hash: str
     created: str
+    expires: str | None = None
+
+    def expired(self, now: float) -> bool:
+        """Whether its time is over at Unix time ``now``."""
+        return self.expires is not None and now >= datetime.fromisoformat(self.expires).timestamp()
 
 
 class Busy(Exception):
@@ -62,8 +74,9 @@ class Busy(Exception):
 class TokenFile:
     """The file of tokens. Reading and writing it block; :meth:`check` does not."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, clock: Callable[[], float] = time.time) -> None:
         self._path = Path(path)
+        self._clock = clock
         self._stamp: tuple[int, int, int] | None = None
         self._tokens: dict[str, Token] = {}
         self._right: dict[str, bytes] = {}  # id: SHA-256 of a token that scrypt has found right
@@ -79,8 +92,8 @@ class TokenFile:
         self._read()
         return list(self._tokens.values())
 
-    def add(self, name: str, role: Role) -> str:
-        """Make a token and keep its hash. Returns the token, which nothing can show again.
+    def add(self, name: str, role: Role, hours: float | None = None) -> str:
+        """Make a token and keep its hash. Returns the token, which nothing can show again. It is good for ``hours``.
 
         Raises:
             UsageError: the name is taken or unfit, or the file can't be read or written.
@@ -100,7 +113,8 @@ class TokenFile:
             role=role,
             salt=base64.b64encode(salt).decode(),
             hash=base64.b64encode(_scrypt(text, salt)).decode(),
-            created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            created=_rfc3339(self._clock()),
+            expires=None if hours is None else _rfc3339(self._clock() + 3600 * hours),
         )
         self._write([*known, made])
         return text
@@ -116,6 +130,19 @@ class TokenFile:
         if len(left) == len(known):
             raise UsageError(f"'{self._path}' has no token '{name}'. `streamguard tokens list` shows its names.")
         self._write(left)
+
+    def stands(self, token: Token) -> bool:
+        """Whether a token that was right still is: neither removed nor expired.
+
+        Raises:
+            UsageError: the file has become unreadable.
+        """
+        self._read()
+        return self._tokens.get(token.id) == token and not self.expired(token)
+
+    def expired(self, token: Token) -> bool:
+        """Whether the time of a token is over."""
+        return token.expired(self._clock())
 
     async def check(self, text: str) -> Token | None:
         """The token that ``text`` is, or None. Slow the first time, in a thread, one after the other.
@@ -196,7 +223,14 @@ def _token(entry: Any) -> Token:
     fields = {key: str(entry[key]) for key in ("id", "name", "salt", "hash", "created")}
     base64.b64decode(fields["salt"], validate=True)
     base64.b64decode(fields["hash"], validate=True)
-    return Token(role=Role(entry["role"]), **fields)
+    expires = entry.get("expires")
+    if expires is not None:
+        datetime.fromisoformat(expires)
+    return Token(role=Role(entry["role"]), expires=expires, **fields)
+
+
+def _rfc3339(unix: float) -> str:
+    return datetime.fromtimestamp(unix, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _matches(text: str, token: Token | None) -> bool:

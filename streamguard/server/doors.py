@@ -4,6 +4,7 @@
 connections, their pace   :class:`~streamguard.server.limits.Doorkeeper`; head and idle time by aiohttp's keep-alive
 security headers          on every answer, refusals too
 rate                      a bucket a client; probes pass, the page's files have one ten times as large
+preflight                 a browser asks whether a page of another origin may call (CORS): answered without a token
 token and role            probes and the page's own files are open, ``/metrics`` as configured; else
                           ``Authorization: Bearer``, or the cookie of a session (:mod:`~streamguard.server.sessions`)
 body                      its size and its time, where a handler reads it (:func:`read_json`)
@@ -41,6 +42,9 @@ METRICS: Final = "/metrics"
 PAGE: Final = "/"
 PAGE_FILES: Final = "/page/"
 SESSION_PATH: Final = "/api/v1/session"
+EVENTS: Final = "/api/v1/events"
+WHIP: Final = "/whip/"
+WHEP: Final = "/whep/"
 TOKEN: Final = web.RequestKey("token", Token)
 SESSION: Final = web.RequestKey("session", Session)
 HEADERS: Final = {
@@ -51,6 +55,12 @@ HEADERS: Final = {
     "X-Frame-Options": "DENY",
 }
 _READING: Final = frozenset({"GET", "HEAD"})
+_SHARED: Final = {
+    "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match, Last-Event-ID",
+    "Access-Control-Max-Age": "600",
+}
+_SHOWN: Final = "Accept-Post, ETag, Link, Location, Retry-After, WWW-Authenticate"
 _FORGIVEN: Final = 1 / 12  # failures a second
 _FILES: Final = 10  # times as many of the page's files: one page is some twenty
 
@@ -115,7 +125,8 @@ class Doors:
     def application(self) -> web.Application:
         """An application behind these doors, without a route yet."""
         app = web.Application(
-            middlewares=[as_problems, self._paced, self._admitted], client_max_size=self.settings.limits.body
+            middlewares=[as_problems, self._paced, self._preflight, self._admitted],
+            client_max_size=self.settings.limits.body,
         )
         app.on_response_prepare.append(self._dress)
         return app
@@ -129,6 +140,11 @@ class Doors:
             response.headers.setdefault(name, value)
         if request.path not in PROBES:
             response.headers.setdefault("Cache-Control", "no-store")
+        if _shared(request.path):
+            response.headers.setdefault("Vary", "Origin")
+            if (origin := self._origin(request)) is not None:
+                response.headers["Access-Control-Allow-Origin"] = origin
+                response.headers["Access-Control-Expose-Headers"] = _SHOWN
         if self._tls is not None:
             response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
         response.headers.popall("Server", None)
@@ -136,21 +152,34 @@ class Doors:
     @web.middleware
     async def _paced(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         rate = self._file_rate if request.path.startswith(PAGE_FILES) else self._rate
-        wait = 0.0 if request.path in PROBES else rate.take(_client(request))
+        wait = 0.0 if request.path in PROBES else rate.take(peer_of(request))
         if wait:
             self.refused("rate")
             raise Problem(429, "rate", "too many requests; come again later", _after(wait))
         return await handler(request)
 
     @web.middleware
+    async def _preflight(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Browsers ask without a token (Fetch, 3.3.2). An origin that is not named is told nothing."""
+        if request.method != "OPTIONS" or not _shared(request.path):
+            return await handler(request)
+        allowed = _SHARED if self._origin(request) is not None else {}
+        offers = {} if request.path == EVENTS else {"Accept-Post": "application/sdp"}
+        return web.Response(status=200, headers={**allowed, **offers})
+
+    def _origin(self, request: web.Request) -> str | None:
+        """The origin of the page that asks, if it may."""
+        origin, known = request.headers.get("Origin"), self.settings.cors_origins
+        return origin if origin is not None and (origin in known or "*" in known) else None
+
+    @web.middleware
     async def _admitted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not self._open(request):
             token = await self._token(request)
-            # Whoever may read may sign in, and out.
-            changes = request.method not in _READING and request.path != SESSION_PATH
-            if changes and token.role is not Role.OPERATOR:
+            if not _may(token.role, request):
                 self.refused("role")
-                raise Problem(403, "role", f"token '{token.name}' is a viewer's; this needs an operator's")
+                needed = "an operator's" if token.role is Role.VIEWER else "another's"
+                raise Problem(403, "role", f"token '{token.name}' is a {token.role}'s; this needs {needed}")
             request[TOKEN] = token
         return await handler(request)
 
@@ -183,13 +212,13 @@ class Doors:
 
     def _known(self, token: Token) -> bool:
         try:
-            return self._tokens is not None and token in self._tokens.tokens()
+            return self._tokens is not None and self._tokens.stands(token)
         except UsageError as error:
             log.error("%s", error)
             raise Problem(503, "tokens", "the tokens can't be read; the log says why", CLOSE) from None
 
     async def _bearer(self, request: web.Request) -> Token:
-        client = _client(request)
+        client = peer_of(request)
         scheme, _, text = request.headers.get("Authorization", "").partition(" ")
         if self._tokens is None or scheme.lower() != "bearer":
             self.refused("no token")
@@ -210,7 +239,18 @@ class Doors:
             self._failures.take(client)
             self.refused("token")
             raise Problem(401, "token", "this token is none of this server", _challenge("invalid_token") | CLOSE)
+        if self._tokens.expired(token):
+            self.refused("expired")
+            raise Problem(401, "expired", f"token '{token.name}' has expired", _challenge("invalid_token") | CLOSE)
         return token
+
+    def stands(self, token: Token) -> bool:
+        """Whether a token that was let in still would be; a file that can't be read at the moment changes nothing."""
+        try:
+            return self._tokens is None or self._tokens.stands(token)
+        except UsageError as error:
+            log.error("%s", error)
+            return True
 
 
 async def read_json(request: web.Request, seconds: float) -> dict[str, Any]:
@@ -220,14 +260,23 @@ async def read_json(request: web.Request, seconds: float) -> dict[str, Any]:
         Problem: it is another type, not JSON, no object, or does not come within ``seconds``.
         web.HTTPRequestEntityTooLarge: it is larger than the application takes.
     """
-    if request.content_type != "application/json":
-        raise Problem(415, "type", f"expected application/json, found {request.content_type}", CLOSE)
+    return parsed(await read_body(request, "application/json", seconds))
+
+
+async def read_body(request: web.Request, expected: str, seconds: float) -> bytes:
+    """The body of a request.
+
+    Raises:
+        Problem: it is another type than ``expected``, or does not come within ``seconds``.
+        web.HTTPRequestEntityTooLarge: it is larger than the application takes.
+    """
+    if request.content_type != expected:
+        raise Problem(415, "type", f"expected {expected}, found {request.content_type}", CLOSE)
     try:
         async with asyncio.timeout(seconds):
-            raw = await request.read()
+            return await request.read()
     except TimeoutError:
         raise Problem(408, "slow", f"the body did not come within {seconds:g} s", CLOSE) from None
-    return parsed(raw)
 
 
 def parsed(raw: bytes) -> dict[str, Any]:
@@ -264,7 +313,23 @@ def tls_context(settings: TlsSettings) -> ssl.SSLContext:
     return context
 
 
-def _client(request: web.Request) -> str:
+def _shared(path: str) -> bool:
+    """Whether pages of other origins may be let in here."""
+    return path == EVENTS or path.startswith((WHIP, WHEP))
+
+
+def _may(role: Role, request: web.Request) -> bool:
+    """What a role is good for. Whoever may read may sign in and out; whom a sender may hear of, the feed decides."""
+    reads = request.method in _READING
+    if role is Role.OPERATOR:
+        return True
+    if role is Role.SENDER:
+        return request.path.startswith(WHIP) or (request.path == EVENTS and reads)
+    return reads or request.path == SESSION_PATH or request.path.startswith(WHEP)
+
+
+def peer_of(request: web.Request) -> str:
+    """Whom a request comes from: an IPv4 address, or the /64 of an IPv6 address."""
     peer = request.transport.get_extra_info("peername") if request.transport else None
     return client_of(peer)
 
@@ -272,7 +337,7 @@ def _client(request: web.Request) -> str:
 def _from_here(request: web.Request) -> bool:
     """Whether a request comes from this machine, and for it: not through a proxy, nor from a page that a browser has
     open under another name (DNS rebinding)."""
-    if not is_loopback(_client(request)) or any(name in request.headers for name in ("Forwarded", "X-Forwarded-For")):
+    if not is_loopback(peer_of(request)) or any(name in request.headers for name in ("Forwarded", "X-Forwarded-For")):
         return False
     host = request.headers.get("Host", "")
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host

@@ -49,6 +49,7 @@ class StreamDesk:
         self._rules = rules or SourceRules(settings.allow_sources)
         self._guard = guard
         self._exits: dict[str, Exit] = {}
+        self._brought: set[Source] = set()
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="streams")
@@ -76,11 +77,7 @@ class StreamDesk:
             Problem: the name is taken, the source is not allowed, or there are too many.
         """
         async with self._change() as guard:
-            self._free(wanted.name)
-            if len(self.streams()) >= self._most:
-                raise Problem(
-                    409, "too-many", f"{self._most} streams are watched, the most that api.most_streams allows"
-                )
+            self._room(wanted.name)
             source, way = await self._source(wanted)
             try:
                 await self._add(guard, source)
@@ -91,6 +88,29 @@ class StreamDesk:
             if way is not None:
                 self._exits[wanted.name] = way
             return self._snapshot(guard, source)
+
+    async def bring(self, source: Source) -> None:
+        """Watch a source that is at hand: what a peer sends.
+
+        Raises:
+            Problem: its name is taken, or there are too many.
+        """
+        async with self._change() as guard:
+            self._room(source.name)
+            await self._add(guard, source)
+            self._brought.add(source)
+
+    async def drop(self, source: Source) -> None:
+        """Stop watching what was brought, if it is watched still."""
+        async with self._turn:
+            guard = self._guard()
+            if guard is not None and self.watches(source):
+                await self._run(guard.remove, source.name)
+            self._brought.discard(source)
+
+    def watches(self, source: Source) -> bool:
+        """Whether this very source is being watched."""
+        return any(stream.source is source for stream in self.streams())
 
     async def remove(self, name: str) -> None:
         """Stop watching a stream; returns when its name is free.
@@ -147,6 +167,8 @@ class StreamDesk:
         async with self._change() as guard:
             stream = self.stream(name)
             source = stream.source
+            if source in self._brought:
+                raise Problem(409, "sent", f"stream '{name}' is named by who sends it")
             if new != name:
                 self._free(new)
                 await self._run(guard.remove, name)
@@ -184,6 +206,11 @@ class StreamDesk:
         if guard is None or not guard.ready:
             raise Problem(503, "not-ready", "the engines are not loaded yet", {"Retry-After": "5"})
         return guard
+
+    def _room(self, name: str) -> None:
+        self._free(name)
+        if len(self.streams()) >= self._most:
+            raise Problem(409, "too-many", f"{self._most} streams are watched, the most that api.most_streams allows")
 
     def _free(self, name: str) -> None:
         if any(stream.source.name == name for stream in self.streams()):

@@ -4,8 +4,8 @@
 ...     page = browser.new_page()
 ...     page.goto("http://127.0.0.1:8080/")
 
-No browser is ever downloaded. The camera is a file, the microphone makes beeps, and nobody is asked for either. ICE finds
-no address of this machine but the loopback if it has no other: give the server ``webrtc: {addresses: [127.0.0.1]}``.
+No browser is ever downloaded. The camera is a file, the microphone makes beeps, and nobody is asked for either. Servers
+are given ``webrtc: {addresses: [127.0.0.1]}``: a machine for tests may have no address but the loopback.
 """
 
 from __future__ import annotations
