@@ -9,10 +9,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any, Self
 
 import aiohttp
@@ -99,15 +101,8 @@ class Peer:
         return self.connection.localDescription.sdp
 
     async def _described(self) -> RTCSessionDescription:
-        described = await self.connection.createOffer()
-        for transceiver in self.connection.getTransceivers():
-            ice = transceiver.receiver.transport.transport.iceGatherer._connection
-            gather = ice.get_component_candidates
-            ice.get_component_candidates = lambda component, addresses, timeout=5, gather=gather: gather(
-                component, ["127.0.0.1"], timeout
-            )
-            break
-        return described
+        at_loopback(self.connection)
+        return await self.connection.createOffer()
 
     async def open(self, sdp: str | None = None) -> int:
         """POST the offer and take the answer. Returns the status."""
@@ -142,6 +137,59 @@ class Peer:
 
     async def __aexit__(self, *exception: object) -> None:
         await self.connection.close()
+
+
+class Offering:
+    """A peer that sends a camera to another one in this process, without a server between them."""
+
+    def __init__(self, camera: Camera) -> None:
+        self.camera = camera
+        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        transceiver = self.connection.addTransceiver(camera, "sendonly")
+        served = RTCRtpSender.getCapabilities("video").codecs
+        transceiver.setCodecPreferences([c for c in served if c.mimeType in ("video/H264", "video/rtx")])
+
+    async def offered(self) -> RTCSessionDescription:
+        """The offer."""
+        at_loopback(self.connection)
+        await self.connection.setLocalDescription(await self.connection.createOffer())
+        return self.connection.localDescription
+
+    async def answered(self, other: RTCPeerConnection) -> None:
+        """Take the other's answer."""
+        at_loopback(other)
+        await other.setLocalDescription(await other.createAnswer())
+        await self.connection.setRemoteDescription(other.localDescription)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.connection.close()
+
+
+def at_loopback(connection: RTCPeerConnection) -> None:
+    """Offer this machine's loopback as the only address."""
+    for receiver in connection.getReceivers():
+        ice = receiver.transport.transport.iceGatherer._connection
+        ice.get_component_candidates = partial(_gathered, ice)
+
+
+async def _gathered(ice: Any, component: int, addresses: list[str], timeout: int = 5) -> Any:
+    return await type(ice).get_component_candidates(ice, component, ["127.0.0.1"], timeout)
+
+
+def lose(connection: RTCPeerConnection, which: Callable[[int], bool]) -> None:
+    """Lose packets of RTP on their way out, those whose number, from 0 on, ``which`` is true of."""
+    transport = connection.getSenders()[0].transport
+    send = transport._send_rtp
+    sent = itertools.count()
+
+    async def some(data: bytes) -> None:
+        if 192 <= data[1] <= 223 or not which(next(sent)):  # RTCP goes through (RFC 5761, 4)
+            await send(data)
+
+    transport._send_rtp = some
 
 
 class Sender(Peer):

@@ -271,7 +271,8 @@ class WebRtcConnection:
     def _begin(self, frame: av.VideoFrame) -> None:
         check_size(frame.width, frame.height, self._source.uri)
         self.info = StreamInfo(frame.width, frame.height, None, "webrtc", None, False)
-        if self._options.keep_seconds > 0 and self._source.recorded:
+        even = frame.width % 2 == 0 and frame.height % 2 == 0  # H.264 of 4:2:0 takes no others
+        if even and self._options.keep_seconds > 0 and self._source.recorded:
             self._encoder = Reencoder(frame, self._options)
 
     def _frame(self, arrival: Arrival, index: int) -> Frame:
