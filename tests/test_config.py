@@ -12,11 +12,13 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
+from streamguard.access import IceServer
 from streamguard.config import (
     Config,
     EngineChoice,
     StreamConfig,
     config_schema,
+    ice_credential,
     load_config,
     outbox_path,
     parse_listen,
@@ -269,6 +271,46 @@ def test_secrets_that_are_not_there(
         sink_secrets(settings, {"SET": "made up"})
     assert str(caught.value).startswith(message)
     assert "made up" not in str(caught.value)
+
+
+def test_the_password_of_a_turn_server_lies_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "turn"
+    path.write_text("made up\n")
+    urls = ("turn:turn.example.org",)
+    assert ice_credential(IceServer(urls), {}) is None
+    assert ice_credential(IceServer(urls, "ann", credential_file=str(path)), {}) == "made up"
+    assert ice_credential(IceServer(urls, "ann", credential_env="T"), {"T": "made up"}) == "made up"
+    with pytest.raises(ConfigError, match=r"ice server 'turn:turn\.example\.org': credential_env 'T': it is not set"):
+        ice_credential(IceServer(urls, "ann", credential_env="T"), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("addresses: [here]", "addresses: 'here' is no IP address"),
+        ("ice_servers: [{urls: []}]", "urls is empty"),
+        ("ice_servers: [{urls: ['http://a']}]", "urls: 'http://a' is none of stun:HOST:PORT"),
+        ("ice_servers: [{urls: ['turn:a'], credential: b}]", "'webrtc.ice_servers[0].credential' is not known"),
+        ("relay_only: true", "relay_only is true; expected a turn: server"),
+        ("most: 0", "most is 0; expected 1 or more"),
+        ("silence: 0", "silence is 0.0; expected more than 0"),
+        ("bitrate: {least: 3000}", "least 3000, start 2500, most 4000; expected them to rise"),
+    ],
+)
+def test_webrtc_that_can_not_be_meant(path: Path, text: str, message: str) -> None:
+    assert message in refusal(path, f"webrtc: {{{text}}}\n")
+
+
+@pytest.mark.parametrize("origin", ["meet.example.org", "https://a/b", "https://a b", "https://u@a", ""])
+def test_what_is_no_origin(path: Path, origin: str) -> None:
+    assert f"cors_origins: '{origin}' is no origin" in refusal(path, f"api: {{cors_origins: ['{origin}']}}\n")
+
+
+def test_origins(path: Path) -> None:
+    path.write_text(
+        "api: {cors_origins: ['https://meet.example.org', 'http://localhost:8000', 'chrome-extension://a', '*']}"
+    )
+    assert len(load_config(path, {}).api.cors_origins) == 4
 
 
 def test_all_problems_at_once(path: Path) -> None:

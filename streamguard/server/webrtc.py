@@ -97,9 +97,9 @@ class Peer:
         return self._connection.connectionState
 
     @property
-    def late(self) -> bool:
-        """What comes stays behind."""
-        return False
+    def over(self) -> str | None:
+        """Why this side is done with it, or None."""
+        return None
 
     async def answer(self, offer: Offer) -> str:
         """Take an offer. Returns the answer, with all addresses of this side.
@@ -216,8 +216,9 @@ class SendingPeer(Peer):
         self._connection.on("datachannel", self._opened)
 
     @property
-    def late(self) -> bool:
-        return self._reception is not None and self._reception.late
+    def over(self) -> str | None:
+        """``late``: what comes stays behind."""
+        return "late" if self._reception is not None and self._reception.late else None
 
     async def answer(self, offer: Offer) -> str:
         """See :meth:`Peer.answer`; the answer asks for the whole picture at once."""
@@ -255,6 +256,11 @@ class ViewingPeer(Peer):
         # Without rtx in the list nothing that is lost is sent again.
         transceiver.setCodecPreferences([c for c in served if c.mimeType in ("video/H264", "video/rtx")])
         transceiver.sender._send_keyframe = viewing.refresh  # type: ignore[method-assign]
+
+    @property
+    def over(self) -> str | None:
+        """``ended``: the stream is gone."""
+        return "ended" if self._track.readyState == "ended" else None
 
     def _begin(self) -> None:
         for transceiver in self._connection.getTransceivers():

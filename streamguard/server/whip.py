@@ -227,10 +227,8 @@ class Calls:
     async def _trouble(self, session: PeerSession, peer: Peer) -> str | None:
         """Why a session is over, or None."""
         reason = session.vitals.look(self._clock(), peer.state, await peer.traffic())
-        if reason is not None:
+        if reason is not None or (reason := peer.over) is not None:
             return reason
-        if peer.late:
-            return "late"
         if session.source is not None and not self._api.desk.watches(session.source):
             return "removed"
         return None if self._doors is None or self._doors.stands(session.token) else "token"

@@ -38,3 +38,15 @@ def test_wrong_use(streamguard, arguments, message):
     result = streamguard("tokens", *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_a_token_may_expire(streamguard, tmp_path):
+    assert streamguard("tokens", "add", "laptop", "--role", "sender", "--hours", "2", "--file", "t.json").exit_code == 0
+    assert streamguard("tokens", "add", "desk", "--role", "sender", "--file", "t.json").exit_code == 0
+    laptop, desk = json.loads((tmp_path / "t.json").read_text())["tokens"]
+    assert laptop["expires"] > laptop["created"]
+    assert desk["expires"] is None
+    listed = streamguard("tokens", "list", "--file", "t.json").stdout
+    assert laptop["expires"] in listed
+    assert "never" in listed
+    assert streamguard("tokens", "add", "x", "--hours", "0", "--file", "t.json").exit_code == 2

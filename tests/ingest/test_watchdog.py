@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from streamguard.frames import Picture
-from streamguard.ingest.watchdog import Watchdog, WatchdogSettings
+from streamguard.ingest.watchdog import Lateness, Watchdog, WatchdogSettings
 
 
 def picture(level=100, *, dot=None, noise=0.0, seed=0):
@@ -78,3 +78,25 @@ def test_any_size_of_picture(size):
     for second in range(3):
         dog.fed(float(second), Picture(y, half, half))
     assert dog.verdict(2.0) == "frozen"
+
+
+def fed(lateness, *pairs):
+    return [lateness.fed(pts, now) for pts, now in pairs]
+
+
+def test_a_burst_that_makes_up_for_itself_is_not_late():
+    lateness = Lateness(2.0)
+    assert fed(lateness, (0.0, 100.0), (1.0, 104.0), (2.0, 104.1), (3.0, 104.2), (4.0, 104.3)) == [False] * 5
+
+
+def test_what_stays_behind_is_late():
+    lateness = Lateness(2.0)
+    assert fed(lateness, *((float(n), 100.0 + n) for n in range(5))) == [False] * 5
+    assert fed(lateness, (5.0, 107.5), (6.0, 108.5), (6.9, 109.4), (7.0, 109.5)) == [False, False, False, True]
+    assert fed(lateness, (8.0, 108.5)) == [False], "it has caught up"
+
+
+def test_clocks_that_drift_apart_are_not_late():
+    """A sender whose clock is slow by 100 parts in a million is a second behind after three hours."""
+    lateness = Lateness(2.0)
+    assert not any(lateness.fed(n * 10 * 0.9999, n * 10.0) for n in range(8 * 360))

@@ -80,6 +80,20 @@ def test_a_token_that_was_right_is_refused_once_it_is_removed(path):
     assert check(file, kept) is None
 
 
+def test_a_token_that_expires_is_right_until_then(path):
+    now = 1_800_000_000.0
+    file = TokenFile(path, clock=lambda: now)
+    lasting, passing = file.add("anna", Role.VIEWER), file.add("laptop", Role.SENDER, hours=2.0)
+    found = check(file, passing)
+    assert (found.expires, file.expired(found), file.stands(found)) == ("2027-01-15T10:00:00Z", False, True)
+    now += 7200.0
+    assert check(file, passing).expired(now), "it is told apart from one that is wrong"
+    assert not file.stands(found)
+    assert file.stands(check(file, lasting))
+    file.remove("anna")
+    assert not file.stands(found)
+
+
 def test_more_checks_than_may_wait_are_sent_away(path):
     file = TokenFile(path)
     file.add("anna", Role.VIEWER)

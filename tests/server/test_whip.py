@@ -6,86 +6,29 @@ import http.client
 import json
 import threading
 import time
-from itertools import count
 
 import psutil
 import pytest
 
-from streamguard.access import LimitSettings, WebRtcSettings
-from streamguard.config import Config
+from streamguard.access import WebRtcSettings
 from streamguard.ingest.demo import photograph
-from streamguard.pipeline import Guard
 from streamguard.server.auth import Role, TokenFile
-from tests.media import patterns
 from tests.peers import Camera, Sender, h264, until
+from tests.server.conftest import HERE, QUICK, WIDE
 from tests.serving import flagged, serving
 from tests.serving import until as wait
-
-HERE = ("127.0.0.1",)
-QUICK = WebRtcSettings(addresses=HERE, connecting=60.0, silence=60.0)
-WIDE = LimitSettings(rate=1e6, burst=10**6, failures=10**6)
-NAMES = count()
-
-
-@pytest.fixture(scope="module")
-def units():
-    """A second of a camera without a face."""
-    return h264(patterns(30, 320, 240))
-
-
-@pytest.fixture(scope="module")
-def house():
-    """A running Guard, and where its events go at the moment."""
-    takers = []
-    guard = Guard(Config(), on_event=lambda event: [take(event) for take in takers])
-    with guard:
-        yield guard, takers
-
-
-@pytest.fixture
-def call(house, tmp_path):
-    """Serve with settings, while the block lasts."""
-    guard, takers = house
-
-    class Call:
-        def __init__(self, settings=QUICK, **more):
-            self._serving = serving(tmp_path, guard=lambda: guard, webrtc=settings, **({"limits": WIDE} | more))
-
-        def __enter__(self):
-            self.served = self._serving.__enter__()
-            takers.append(self.served.api.take)
-            return self.served
-
-        def __exit__(self, *exception):
-            takers.clear()
-            return self._serving.__exit__(*exception)
-
-    return Call
-
-
-def name():
-    return f"cam-{next(NAMES)}"
 
 
 def sample(served, series, **labels):
     return served.metrics.registry.get_sample_value(f"streamguard_{series}", labels) or 0.0
 
 
-def frames(guard, stream):
-    return guard.metrics.registry.get_sample_value("streamguard_frames_decoded_total", {"stream": stream}) or 0.0
-
-
-def watched(guard):
-    return [stream.source.name for stream in guard.streams()]
-
-
 def body_of(text):
     return json.loads(text)["type"].removeprefix("urn:streamguard:problem:")
 
 
-def test_a_stream_comes_is_watched_and_goes(call, house, units):
-    guard, _ = house
-    stream = name()
+def test_a_stream_comes_is_watched_and_goes(call, house, units, stream):
+    guard = house.guard
 
     async def scenario(served):
         async with Sender(served.server.url, served.sender, stream, Camera(units)) as sender:
@@ -94,7 +37,7 @@ def test_a_stream_comes_is_watched_and_goes(call, house, units):
             assert sender.headers["Location"].startswith(f"/whip/{stream}/")
             assert sender.etag.startswith('"')
             await sender.connected()
-            await until(lambda: frames(guard, stream) > 30)
+            await until(lambda: house.frames(stream) > 30)
             await until(lambda: any("stream.up" in event["type"] for event in sender.events))
             listed = served.ask("GET", f"/api/v1/streams/{stream}", served.viewer).json
             assert (listed["uri"], listed["live"], listed["session"]) == (f"whip:{stream}", True, 1)
@@ -105,7 +48,7 @@ def test_a_stream_comes_is_watched_and_goes(call, house, units):
             )
             assert sample(served, "webrtc_peers", kind="whip") == 1
             assert await sender.end() == 200
-            assert stream not in watched(guard)
+            assert stream not in house.watched()
             assert await sender.end() == 404
             assert sample(served, "webrtc_sessions_total", kind="whip", outcome="left") == 1
             assert sample(served, "webrtc_peers", kind="whip") == 0
@@ -119,9 +62,8 @@ def test_a_stream_comes_is_watched_and_goes(call, house, units):
     assert not {one for one in threads if one.endswith("-decoder") or stream in one}, threads
 
 
-def test_a_stream_that_comes_again_goes_on_counting_its_sessions(call, house, units):
-    guard, _ = house
-    stream = name()
+def test_a_stream_that_comes_again_goes_on_counting_its_sessions(call, house, units, stream):
+    guard = house.guard
 
     async def scenario(served):
         for session in (1, 2):
@@ -139,9 +81,7 @@ def test_a_stream_that_comes_again_goes_on_counting_its_sessions(call, house, un
         asyncio.run(scenario(served))
 
 
-def test_candidates_may_come_later(call, house, units):
-    guard, _ = house
-    stream = name()
+def test_candidates_may_come_later(call, house, units, stream):
 
     async def scenario(served):
         async with Sender(served.server.url, served.sender, stream, Camera(units)) as sender:
@@ -165,15 +105,14 @@ def test_candidates_may_come_later(call, house, units):
             assert await patch("hello", If_Match=sender.etag) == (400, "sdp")
             assert await patch("a=candidate:nonsense\r\n", If_Match=sender.etag) == (204, ""), "left out, no more"
             assert await patch(If_Match=sender.etag) == (204, "")
-            await until(lambda: frames(guard, stream) > 0)
+            await until(lambda: house.frames(stream) > 0)
 
     with call() as served:
         asyncio.run(scenario(served))
 
 
-def test_a_face_that_is_too_small_is_inconclusive(call, house):
-    guard, _ = house
-    stream = name()
+def test_a_face_that_is_too_small_is_inconclusive(call, house, stream):
+    guard = house.guard
     small = photograph()[:480:4, :480:4]  # a face of some twenty pixels
 
     async def scenario(served):
@@ -258,7 +197,7 @@ def test_without_a_token_that_is_good_nothing_is_opened(shut, tmp_path):
     assert sample(shut, "webrtc_peers", kind="whip") == 0
 
 
-def test_a_sender_does_nothing_else(shut):
+def test_a_sender_does_nothing_else(shut, stream):
     for method, path in (("GET", "/api/v1/streams"), ("POST", "/whep/cam"), ("GET", "/api/v1/events")):
         assert shut.ask(method, path, shut.sender, headers={"Content-Type": "application/sdp"}).problem == "role"
     assert shut.ask("GET", "/api/v1/events?stream=cam", shut.sender).problem == "role", "of another's stream"
@@ -311,15 +250,13 @@ def fall_silent(sender):
     sender.connection.getSenders()[0].transport._send_rtp = nothing
 
 
-def test_a_name_is_kept_while_its_session_delivers(call, house, units):
-    stream = name()
-    guard, _ = house
+def test_a_name_is_kept_while_its_session_delivers(call, house, units, stream):
 
     async def scenario(served):
         url = served.server.url
         async with Sender(url, served.sender, stream, Camera(units)) as first:
             assert await first.open() == 201
-            await until(lambda: frames(guard, stream) > 10)
+            await until(lambda: house.frames(stream) > 10)
             async with Sender(url, served.sender, stream, Camera(units)) as second:
                 assert await second.open() == 409
                 assert second.headers["Retry-After"] == "2"
@@ -342,11 +279,11 @@ def test_a_name_is_kept_while_its_session_delivers(call, house, units):
     ("settings", "expected"),
     [({"per_client": 1}, (429, "per-client")), ({"most": 1}, (503, "most")), ({"openings": 1}, (429, "openings"))],
 )
-def test_sessions_are_bounded(call, units, settings, expected):
+def test_sessions_are_bounded(call, units, settings, expected, stream):
     async def scenario(served):
         async with (
-            Sender(served.server.url, served.sender, name(), Camera(units)) as first,
-            Sender(served.server.url, served.sender, name(), Camera(units)) as second,
+            Sender(served.server.url, served.sender, stream, Camera(units)) as first,
+            Sender(served.server.url, served.sender, f"{stream}-2", Camera(units)) as second,
         ):
             assert await first.open() == 201
             assert await second.open() == expected[0]
@@ -358,41 +295,37 @@ def test_sessions_are_bounded(call, units, settings, expected):
         assert served.refusals(expected[1]) == 1
 
 
-def test_a_peer_that_never_connects_is_freed(call, house):
-    guard, _ = house
-    stream = name()
+def test_a_peer_that_never_connects_is_freed(call, house, stream):
+    guard = house.guard
     with call(WebRtcSettings(addresses=HERE, connecting=1.0)) as served:
         sdp = {"Content-Type": "application/sdp"}
         far = "a=candidate:1 1 udp 2122260223 192.0.2.1 61764 typ host\r\n"
         opened = served.ask("POST", f"/whip/{stream}", served.sender, (HEAD + video() + far).encode(), sdp)
         assert opened.status == 201
-        assert stream in watched(guard)
-        asyncio.run(until(lambda: stream not in watched(guard)))
+        assert stream in house.watched()
+        asyncio.run(until(lambda: stream not in house.watched()))
         asyncio.run(until(lambda: sample(served, "webrtc_sessions_total", kind="whip", outcome="never connected") == 1))
         assert served.ask("DELETE", opened.headers["Location"], served.sender).status == 404
     assert stream not in guard._failures, "it is no failure of this machine"
 
 
-def test_a_peer_that_vanishes_is_evicted(call, house, units):
-    guard, _ = house
-    stream = name()
+def test_a_peer_that_vanishes_is_evicted(call, house, units, stream):
 
     async def scenario(served):
         camera = Camera(units)
         async with Sender(served.server.url, served.sender, stream, camera) as sender:
             assert await sender.open() == 201
-            await until(lambda: frames(guard, stream) > 10)
+            await until(lambda: house.frames(stream) > 10)
             fall_silent(sender)
-            await until(lambda: stream not in watched(guard))
+            await until(lambda: stream not in house.watched())
             assert sample(served, "webrtc_sessions_total", kind="whip", outcome="silent") == 1
 
     with call(WebRtcSettings(addresses=HERE, silence=2.0)) as served:
         asyncio.run(scenario(served))
 
 
-def test_what_the_api_removes_and_whose_token_is_taken_away_ends(call, house, units, tmp_path):
-    guard, _ = house
-    first, second = name(), name()
+def test_what_the_api_removes_and_whose_token_is_taken_away_ends(call, house, units, tmp_path, stream):
+    first, second = stream, f"{stream}-2"
 
     async def scenario(served):
         async with (
@@ -400,22 +333,21 @@ def test_what_the_api_removes_and_whose_token_is_taken_away_ends(call, house, un
             Sender(served.server.url, served.sender, second, Camera(units)) as two,
         ):
             assert (await one.open(), await two.open()) == (201, 201)
-            await until(lambda: frames(guard, first) > 0 and frames(guard, second) > 0)
+            await until(lambda: house.frames(first) > 0 and house.frames(second) > 0)
             renamed = served.ask("PATCH", f"/api/v1/streams/{first}", served.operator, {"name": "other"})
             assert renamed.problem == "sent"
             assert served.ask("DELETE", f"/api/v1/streams/{first}", served.operator).status == 204
             await until(lambda: sample(served, "webrtc_sessions_total", kind="whip", outcome="removed") == 1)
-            assert second in watched(guard)
+            assert second in house.watched()
             TokenFile(tmp_path / "tokens.json").remove("cara")
             await until(lambda: sample(served, "webrtc_sessions_total", kind="whip", outcome="token") == 1)
-            await until(lambda: second not in watched(guard))
+            await until(lambda: second not in house.watched())
 
     with call() as served:
         asyncio.run(scenario(served))
 
 
-def test_a_sender_hears_of_its_own_stream_by_server_sent_events_too(call, house, units):
-    stream = name()
+def test_a_sender_hears_of_its_own_stream_by_server_sent_events_too(call, house, units, stream):
 
     async def scenario(served):
         async with Sender(served.server.url, served.sender, stream, Camera(units)) as sender:
@@ -442,11 +374,11 @@ def test_a_sender_hears_of_its_own_stream_by_server_sent_events_too(call, house,
         asyncio.run(scenario(served))
 
 
-def test_an_operator_ends_the_session_of_another_and_a_stranger_does_not(call, house, units, tmp_path):
+def test_an_operator_ends_the_session_of_another_and_a_stranger_does_not(call, house, units, tmp_path, stream):
     stranger = None
 
     async def scenario(served):
-        async with Sender(served.server.url, served.sender, name(), Camera(units)) as sender:
+        async with Sender(served.server.url, served.sender, stream, Camera(units)) as sender:
             assert await sender.open() == 201
             sender.token = stranger
             assert await sender.end() == 403
@@ -458,15 +390,14 @@ def test_an_operator_ends_the_session_of_another_and_a_stranger_does_not(call, h
         asyncio.run(scenario(served))
 
 
-def test_the_server_stops_with_peers_that_are_connected(call, house, units):
-    guard, _ = house
-    stream = name()
+def test_the_server_stops_with_peers_that_are_connected(call, house, units, stream):
+    guard = house.guard
     told = threading.Event()
 
     async def scenario(served):
         async with Sender(served.server.url, served.sender, stream, Camera(units)) as sender:
             assert await sender.open() == 201
-            await until(lambda: frames(guard, stream) > 0)
+            await until(lambda: house.frames(stream) > 0)
             await asyncio.to_thread(served.server.stop)
             told.set()
 
@@ -477,9 +408,9 @@ def test_the_server_stops_with_peers_that_are_connected(call, house, units):
     guard.remove(stream)
 
 
-def test_a_thousand_openings_in_a_minute(call, house):
+def test_a_thousand_openings_in_a_minute(call, house, stream):
     """Most are turned away before anything is made of them; memory, threads and sockets stay as they are."""
-    guard, _ = house
+    guard = house.guard
     sdp = {"Content-Type": "application/sdp"}
     body = (HEAD + video() + "a=candidate:1 1 udp 2122260223 192.0.2.1 61764 typ host\r\n").encode()
     me = psutil.Process()
@@ -488,8 +419,8 @@ def test_a_thousand_openings_in_a_minute(call, house):
     def open_many(served, times):
         token = {"Authorization": f"Bearer {served.sender}"}
         connection, statuses = served.connect(), []
-        for _ in range(times):
-            connection.request("POST", f"/whip/{name()}", body=body, headers=sdp | token)
+        for number in range(times):
+            connection.request("POST", f"/whip/{stream}-{number}", body=body, headers=sdp | token)
             answer = connection.getresponse()
             answer.read()
             statuses.append(answer.status)
@@ -511,25 +442,23 @@ def test_a_thousand_openings_in_a_minute(call, house):
         assert me.num_threads() <= threads + 4
         assert me.num_fds() <= files + 20
         assert served.refusals("openings") + served.refusals("per-client") > 900
-    for stream in watched(guard):
+    for stream in house.watched():
         guard.remove(stream)
 
 
-def test_sessions_that_are_opened_and_ended_leave_nothing(call, house, units):
-    guard, _ = house
+def test_sessions_that_are_opened_and_ended_leave_nothing(call, house, units, stream):
     me = psutil.Process()
 
-    async def rounds(served, times):
-        for _ in range(times):
-            stream = name()
-            async with Sender(served.server.url, served.sender, stream, Camera(units)) as sender:
+    async def rounds(served, names):
+        for one in names:
+            async with Sender(served.server.url, served.sender, one, Camera(units)) as sender:
                 assert await sender.open() == 201
-                await until(lambda: frames(guard, stream) > 0)  # noqa: B023
+                await until(lambda one=one: house.frames(one) > 0)
                 assert await sender.end() == 200
 
     with call() as served:
-        asyncio.run(rounds(served, 3))
+        asyncio.run(rounds(served, [f"{stream}-{number}" for number in range(3)]))
         threads, files = me.num_threads(), me.num_fds()
-        asyncio.run(rounds(served, 5))
+        asyncio.run(rounds(served, [f"{stream}-{number}" for number in range(3, 8)]))
         wait(lambda: me.num_threads() <= threads)
         wait(lambda: me.num_fds() <= files)
