@@ -301,7 +301,7 @@ def test_webrtc_that_can_not_be_meant(path: Path, text: str, message: str) -> No
     assert message in refusal(path, f"webrtc: {{{text}}}\n")
 
 
-@pytest.mark.parametrize("origin", ["meet.example.org", "https://a/b", "https://a b", "https://u@a", ""])
+@pytest.mark.parametrize("origin", ["meet.example.org", "https://a/b", "https://a b", ""])
 def test_what_is_no_origin(path: Path, origin: str) -> None:
     assert f"cors_origins: '{origin}' is no origin" in refusal(path, f"api: {{cors_origins: ['{origin}']}}\n")
 
