@@ -28,13 +28,13 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import av
 import cv2
 import numpy as np
-import psutil
 from prometheus_client import CollectorRegistry
 
 from streamguard.access import ApiSettings, WebRtcSettings
@@ -90,7 +90,7 @@ class ClockCamera(Camera):
         self._scene = scene(width, height)
         self._encoder: Any = av.CodecContext.create("libx264", "w")
         self._encoder.width, self._encoder.height, self._encoder.pix_fmt = width, height, "yuv420p"
-        self._encoder.framerate, self._encoder.profile = fps, "Baseline"
+        self._encoder.framerate, self._encoder.profile = Fraction(fps), "Baseline"
         self._encoder.options = {
             "preset": "ultrafast",
             "tune": "zerolatency",
@@ -117,7 +117,7 @@ def scene(width: int, height: int) -> list[U8]:
 
 
 @contextmanager
-def served() -> Iterator[tuple[str, str, str, psutil.Process]]:
+def served() -> Iterator[tuple[str, str, str, int]]:
     """`streamguard serve` as a process: its address, a sender's and a viewer's token."""
     with tempfile.TemporaryDirectory(prefix="streamguard-webrtc-") as folder:
         tokens = TokenFile(Path(folder) / "tokens.json")
@@ -138,7 +138,7 @@ def served() -> Iterator[tuple[str, str, str, psutil.Process]]:
                 url = process.stdout.readline().split()[3].removesuffix("/metrics")
                 while not _ready(url):
                     time.sleep(0.2)
-                yield url, sender, viewer, psutil.Process(process.pid)
+                yield url, sender, viewer, process.pid
             finally:
                 process.terminate()
 
@@ -181,30 +181,21 @@ async def sending(url: str, token: str, camera: Camera) -> AsyncIterator[Sender]
 async def watching(url: str, token: str, seconds: float) -> list[float]:
     """Ages of the pictures that a viewer decodes."""
     async with Viewer(url, token, "cam") as viewer:
-        await until(lambda: asked(viewer))
+        if await viewer.open() != 201:
+            raise SystemExit(f"the viewer was refused: {viewer.status} {viewer.answer}")
+        await until(lambda: viewer.frames)
         await asyncio.sleep(SETTLE)
         ages: list[float] = []
-        seen, ends = len(viewer.frames), time.monotonic() + seconds
+        viewer.frames.clear()
+        ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             await asyncio.sleep(0.001)
-            for frame in viewer.frames[seen:]:
+            for frame in viewer.frames:
                 number = read_stamp(picture_of(frame))
                 if number is not None:
                     ages.append(age(number))
             viewer.frames.clear()
-            seen = 0
         return ages
-
-
-_asked: set[int] = set()
-
-
-def asked(viewer: Viewer) -> bool:
-    """Open the viewer once; whether pictures come."""
-    if id(viewer) not in _asked:
-        _asked.add(id(viewer))
-        viewer.opening = asyncio.ensure_future(viewer.open())  # type: ignore[attr-defined]
-    return bool(viewer.frames)
 
 
 def glass(seconds: float) -> dict[str, Any]:
@@ -222,23 +213,29 @@ def glass(seconds: float) -> dict[str, Any]:
     return found
 
 
+def cpu(process: int) -> float:
+    """Seconds of CPU time that a process has taken (proc(5): utime and stime)."""
+    times = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+
+
 def viewers(seconds: float) -> dict[str, Any]:
     """Shares of one core that the server takes."""
 
-    async def measure(url: str, sender: str, viewer: str, server: psutil.Process, count: int) -> float:
+    async def measure(url: str, sender: str, viewer: str, server: int, count: int) -> float:
         async with sending(url, sender, ClockCamera(*SIZES["720p"])):
             await asyncio.sleep(1.0)
             watched = [Viewer(url, viewer, "cam") for _ in range(count)]
             for one in watched:
                 await one.open()
             await asyncio.sleep(SETTLE)
-            before = server.cpu_times()
+            before = cpu(server)
             await asyncio.sleep(seconds)
-            after = server.cpu_times()
+            took = cpu(server) - before
             for one in watched:
                 await one.end()
                 await one.connection.close()
-            return (after.user + after.system - before.user - before.system) / seconds
+            return took / seconds
 
     with served() as (url, sender, viewer, server):
         one, four = (asyncio.run(measure(url, sender, viewer, server, count)) for count in (1, 4))
