@@ -25,15 +25,17 @@ def main() -> None:
         from tests.fuzz.targets import TARGETS, every
 
     options.keep.mkdir(parents=True, exist_ok=True)
+    # libFuzzer ends the process without a goodbye: what would be cleaned up after it lies beside what it found.
+    tempfile.tempdir = str(options.keep.resolve())
     mixed = [bytes([number]) + seed for number, (_, seeds) in enumerate(TARGETS.values()) for seed in seeds]
     function, seeds = (every, mixed) if options.target == "every" else TARGETS[options.target]
-    with tempfile.TemporaryDirectory() as corpus:
-        for number, seed in enumerate(seeds):
-            (Path(corpus) / str(number)).write_bytes(seed)
-        limits = [f"-max_total_time={options.seconds}", f"-seed={options.seed}", "-timeout=10", "-rss_limit_mb=4096"]
-        flags = ["-max_len=2048", "-print_final_stats=1", f"-artifact_prefix={options.keep}/{options.target}-"]
-        atheris.Setup([sys.argv[0], *limits, *flags, corpus], function)
-        atheris.Fuzz()
+    corpus = tempfile.mkdtemp(prefix="corpus-")
+    for number, seed in enumerate(seeds):
+        (Path(corpus) / str(number)).write_bytes(seed)
+    limits = [f"-max_total_time={options.seconds}", f"-seed={options.seed}", "-timeout=10", "-rss_limit_mb=4096"]
+    flags = ["-max_len=2048", "-print_final_stats=1", f"-artifact_prefix={options.keep}/{options.target}-"]
+    atheris.Setup([sys.argv[0], *limits, *flags, corpus], function)
+    atheris.Fuzz()
 
 
 if __name__ == "__main__":
