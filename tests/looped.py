@@ -18,6 +18,7 @@ class Looped:
     """``pictures``, (H, W, 3) uint8 RGB of one even size, ``fps`` of them a second until it is closed."""
 
     live = False
+    recorded = False
 
     def __init__(self, name: str, pictures: Sequence[U8], fps: float = 2.0) -> None:
         self.name = name

@@ -36,29 +36,30 @@ NAMES = (
     "spare",
 )
 SIZE = {"width": 1440, "height": 810}
-QUALITY = 82
+FPS = 12.5
 
 
-def faces(seed: int, width: int, height: int, count: int = 24) -> Sequence[U8]:
-    """Pictures of the demo's untouched beginning, two a second, (height, width, 3) uint8 RGB."""
+def faces(seed: int, width: int, height: int, count: int = 40) -> Sequence[U8]:
+    """Pictures of the demo's untouched beginning, there and back again, (height, width, 3) uint8 RGB."""
     with open_source(f"demo:?seed={seed}&duration=9&pace=0").open(1) as connection:
-        shown = islice(connection, 0, None, 8)
-        return [cv2.resize(rgb_of(frame.picture), (width, height)) for frame in islice(shown, count)]
+        shown = islice(connection, 0, 2 * count, 2)
+        there = [cv2.resize(rgb_of(frame.picture), (width, height)) for frame in shown]
+    return [*there, *reversed(there)]
 
 
 def nine() -> list[Looped]:
     """Eight streams beside the demo: faces, no face, one too small."""
-    sources = [Looped(name, faces(seed, 640, 360), fps=3.0) for seed, name in enumerate(NAMES[1:6], start=20)]
+    sources = [Looped(name, faces(seed, 640, 360), fps=FPS) for seed, name in enumerate(NAMES[1:6], start=20)]
     sources.append(Looped(NAMES[6], [pattern(number, 640, 360) for number in range(8)]))
-    sources.append(Looped(NAMES[7], faces(31, 192, 108), fps=3.0))
+    sources.append(Looped(NAMES[7], faces(31, 192, 108), fps=FPS))
     sources.append(Looped(NAMES[8], [pattern(number, 640, 360) for number in range(40, 48)]))
     return sources
 
 
-def take(visiting: Visitor, path: Path) -> None:
+def take(visiting: Visitor, path: Path, quality: int = 82) -> None:
     """The window as a JPEG."""
     visiting.page.mouse.move(0, 0)
-    visiting.page.screenshot(path=path, type="jpeg", quality=QUALITY)
+    visiting.page.screenshot(path=path, type="jpeg", quality=quality)
 
 
 def story(running: Room, out: Path) -> None:
@@ -96,7 +97,7 @@ def wall(running: Room, out: Path) -> None:
         visiting.sign_in(running.served.viewer)
         visiting.page.locator(".tile[data-picture]").nth(63).wait_for()
         visiting.page.wait_for_timeout(5000)
-        take(visiting, out / "page-64.jpg")
+        take(visiting, out / "page-64.jpg", quality=60)
 
 
 def main(folder: str) -> None:
@@ -105,7 +106,7 @@ def main(folder: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
         demo = open_source("demo:?seed=6&duration=3600", name=NAMES[0])
-        with room(Path(work), [demo, *nine()]) as running:
+        with room(Path(work), [demo, *nine()], longest=20.0) as running:
             story(running, out)
     shown = [faces(seed, 320, 180, 6) for seed in range(40, 46)] + [[pattern(number, 320, 180) for number in range(6)]]
     cameras = [Looped(f"camera-{number:02}", shown[number % 7], fps=1.0) for number in range(1, 65)]

@@ -94,6 +94,9 @@ class Watch:
         snapshot = self.guard.snapshot(stream)
         return (snapshot.state, snapshot.reason)
 
+    def reading(self, stream):
+        return next(each.reading for each in self.guard.streams() if each.source.name == stream)
+
     def reconnects(self, stream):
         found = {}
         for family in self.metrics.registry.collect():
@@ -152,12 +155,15 @@ def test_a_killed_server_is_found_again(faces, neighbour):
         assert watch.state("cam") == (State.INCONCLUSIVE, "no frames")
         assert watch.value("stream_up", "cam") == 0
         assert watch.value("stream_state", "cam", state="inconclusive") == 1
+        assert watch.reading("cam").up is False
         time.sleep(1.0)
         server.start()
         watch.until_more("cam", 10)
         assert watch.kinds("cam") == ["up", "down", "up"]
         assert watch.value("stream_up", "cam") == 1
-        assert sum(watch.reconnects("cam").values()) >= 1
+        assert watch.reading("cam").reconnects == sum(watch.reconnects("cam").values()) >= 1
+        assert watch.reading("cam").up
+        assert time.time() - 60 < watch.reading("cam").last_frame_at <= time.time()
         assert watch.guard.snapshot("cam").session == 2
         assert watch.worst_stall("next") < MOST_STALL
         assert watch.kinds("next") == ["up"]

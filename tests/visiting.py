@@ -41,10 +41,15 @@ class Room:
 
 
 @contextmanager
-def room(folder: Path, sources: Sequence[Source], engine: str = "deepfake-base", **settings: Any) -> Iterator[Room]:
-    """Streams being watched behind a server with tokens, labels and evidence, all below ``folder``."""
+def room(
+    folder: Path, sources: Sequence[Source], *, engine: str = "deepfake-base", longest: float = 4.0, **settings: Any
+) -> Iterator[Room]:
+    """Streams being watched behind a server with tokens, labels and evidence, all below ``folder``.
+
+    ``longest``: seconds of a passage that its clip may have.
+    """
     take: list[Callable[[Any], None]] = []
-    evidence = EvidenceSettings(folder=str(folder / "evidence"), pre=1.0, post=1.0, longest=4.0, reserve_bytes=0)
+    evidence = EvidenceSettings(folder=str(folder / "evidence"), pre=1.0, post=1.0, longest=longest, reserve_bytes=0)
     config = Config(node="studio", classifier=ClassifierChoice(engine=engine), evidence=evidence)
     guard = Guard(config, on_event=lambda event: [each(event) for each in take])
     labels = str(folder / "labels.jsonl")

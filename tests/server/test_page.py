@@ -16,6 +16,7 @@ from tests.looped import Looped
 from tests.media import pattern
 from tests.rtsp_server import free_port
 from tests.servers.browser import chromium
+from tests.servers.proxy import Proxy
 from tests.serving import WELL
 from tests.visiting import LIMIT, room, visitor
 
@@ -206,13 +207,18 @@ def test_from_a_false_alarm_to_its_label_by_the_keyboard(otto, studio):
 # When something is wrong.
 
 
-def test_without_the_server_nothing_is_shown_as_if_it_were_of_now(browser, studio):
-    with visitor(browser, studio.url) as visiting:
+@pytest.mark.parametrize("fault", ["cut", "silence"])
+def test_without_the_server_nothing_is_shown_as_if_it_were_of_now(browser, studio, fault):
+    """Connections are reset, or stay and say nothing; then all is as before, and what was missed is there."""
+    with (
+        Proxy(studio.served.server.address.port) as proxy,
+        visitor(browser, f"http://127.0.0.1:{proxy.port}") as visiting,
+    ):
         visiting.sign_in(studio.served.viewer)
         page = visiting.page
         expect(visiting.tile("studio")).to_have_attribute("data-picture", "")
         expect(page.locator("#link")).to_have_text("Live")
-        page.context.set_offline(True)
+        getattr(proxy, fault)()
         expect(page.get_by_role("alert").filter(has_text="The server is not reached since")).to_be_visible()
         for name in ("studio", "gate"):
             expect(visiting.tile(name)).to_have_attribute("data-state", "unknown")
@@ -220,11 +226,15 @@ def test_without_the_server_nothing_is_shown_as_if_it_were_of_now(browser, studi
             expect(visiting.tile(name)).not_to_have_attribute("data-picture", "")
             assert visiting.tile(name).locator(".figures").inner_text().strip() == ""
         assert "No connection" in page.title()
-        page.context.set_offline(False)
+        passages = page.locator("#passages li").count()
+        for point in ({"threshold": 0.9}, {"operating_point": "default"}):
+            assert studio.served.ask("PATCH", "/api/v1/streams/studio", studio.served.operator, point).status == 200
+        proxy.open()
         expect(page.locator("#link")).to_have_text("Live")
         expect(page.locator("#notice")).to_be_empty()
         expect(visiting.tile("studio")).to_have_attribute("data-picture", "")
-        assert visiting.tile("studio").get_attribute("data-state") != "unknown"
+        expect(visiting.tile("studio")).to_have_attribute("data-state", "flagged")
+        visiting.until("(before) => document.querySelectorAll('#passages li').length > before", passages)
 
 
 def test_a_server_that_ends_and_begins_again_asks_who_is_there(browser, tmp_path):
@@ -242,23 +252,8 @@ def test_a_server_that_ends_and_begins_again_asks_who_is_there(browser, tmp_path
         visiting.sign_in(token)
         expect(visiting.page.locator("#link")).to_have_text("Live")
         first.stop()
-        expect(visiting.page.get_by_role("alert").filter(has_text="The server is not reached since")).to_be_visible()
         with server():
             expect(visiting.page.get_by_text("this session is over")).to_be_visible()
-
-
-def test_the_feed_comes_back_and_what_was_missed_is_there(browser, studio):
-    with visitor(browser, studio.url) as visiting:
-        visiting.sign_in(studio.served.viewer)
-        page = visiting.page
-        expect(visiting.tile("studio")).to_be_visible()
-        page.context.set_offline(True)
-        expect(page.locator("#link")).to_have_text("No connection")
-        before = page.locator("#passages li").count()
-        studio.served.ask("PATCH", "/api/v1/streams/studio", studio.served.operator, {"threshold": 0.9})
-        studio.served.ask("PATCH", "/api/v1/streams/studio", studio.served.operator, {"operating_point": "default"})
-        page.context.set_offline(False)
-        visiting.until("(before) => document.querySelectorAll('#passages li').length > before", before)
 
 
 def test_a_stream_that_is_gone_takes_its_tile_along(browser, studio):
