@@ -189,16 +189,15 @@ class _Line:
         if last and self._late():
             return True
         try:
-            letter = self._outbox.letter(self.name) if self._fair and not (last or self._away) else None
-            if letter is not None:
+            if not last and (letter := self._letter()) is not None:
                 self._fair = False
                 return await self._again(letter)
             rows = self._young(self._outbox.pending(self.name, self._consumer.sink.batch))
         except StoreFailed as error:
             return await self._failed(SinkError(str(error)), 0, last)
-        self._fair = True
+        tried, self._fair = not self._fair, True
         if not rows:
-            return await self._idle(last)
+            return False if tried and not last else await self._idle(last)  # there may be more letters
         failure = await self._attempt([json.loads(row.body) for row in rows])
         if failure is None:
             self._taken(rows)
@@ -212,6 +211,12 @@ class _Line:
             return await self._failed(failure, len(rows), last)
         return False
 
+    def _letter(self) -> Letter | None:
+        """A dead letter to try once more: after a batch, and while the sink is away only if nothing else waits."""
+        if not self._fair or (self._away and self._outbox.behind(self.name) > 0):
+            return None
+        return self._outbox.letter(self.name)
+
     async def _again(self, letter: Letter) -> bool:
         """Hand one dead letter over, once more and no oftener. Whether nobody reads."""
         event = json.loads(letter.body)
@@ -223,12 +228,14 @@ class _Line:
         if failure is None:
             log.warning("sink '%s' took dead letter %d, event '%s'", self.name, letter.sequence, event["id"])
             self._metrics.sink_deliveries.labels(self.name, "delivered").inc()
+            self._taken([])
             return False
         log.warning("dead letter %d of sink '%s' stays dead: %s", letter.sequence, self.name, failure)
-        if isinstance(failure, SinkRejected):
-            self._metrics.sink_deliveries.labels(self.name, "dead").inc()
-            return False
-        return await self._failed(failure, 1, last=False)
+        refused = isinstance(failure, SinkRejected)
+        self._metrics.sink_deliveries.labels(self.name, "dead" if refused else "failed").inc()
+        if not refused:
+            await self._close()
+        return False
 
     def _young(self, rows: list[Row]) -> list[Row]:
         """Rows that may still be delivered: those that waited too long become dead letters."""

@@ -232,13 +232,14 @@ def test_a_sink_that_keeps_a_state_is_told_that_a_letter_comes_late(tmp_path: Pa
 
 def test_letters_that_were_marked_while_none_ran_are_tried_by_the_next(tmp_path: Path) -> None:
     path = tmp_path / "o.db"
-    ids = dead(path)
+    ids = dead(path, count=20)
     with LetterBox(path) as box:
         box.retry(Chosen())
     hook = Listed("hook")
-    with running(hook, path=path):
+    settings = DispatchSettings(grace=2.0, ending=0.2, look=3600.0, retry=QUICK.retry)
+    with running(hook, settings=settings, path=path):
         until(lambda: left(path) == [])
-    assert hook.ids == ids
+    assert hook.ids == ids, "and none waits for the next look"
 
 
 @pytest.mark.parametrize("kind", [SinkRejected, SinkError])
@@ -257,18 +258,38 @@ def test_a_letter_that_is_not_taken_stays_dead_with_the_new_reason(tmp_path: Pat
         assert hook.tried == 1 + len(run.sent), "once, and no oftener"
 
 
-def test_new_events_do_not_wait_for_letters_that_take_long(tmp_path: Path) -> None:
+def test_a_letter_needs_no_new_event_to_be_tried_by_a_sink_that_was_away(tmp_path: Path) -> None:
+    path = tmp_path / "o.db"
+    ids = dead(path, count=1)
+    hook = Listed("hook")
+    hook.away(True)
+    settings = DispatchSettings(max_age=0.3, grace=2.0, ending=0.2, look=0.05, retry=QUICK.retry)
+    with running(hook, settings=settings, path=path) as run, LetterBox(path) as box:
+        run.send(1)
+        until(lambda: deliveries(run.metrics, "hook", "dead") == 1)  # it waited too long, and nothing else waits
+        box.retry(Chosen([1]))
+        until(lambda: left(path)[0] == (1, "'hook' is away", False))
+        hook.away(False)
+        box.retry(Chosen())
+        until(lambda: left(path) == [])
+    assert hook.ids == [*ids, *run.sent]
+
+
+def test_events_do_not_wait_for_many_letters(tmp_path: Path) -> None:
     path = tmp_path / "o.db"
     ids = dead(path, count=50)
+    away = Listed("hook")
+    away.away(True)
+    with running(away, path=path) as run:
+        run.send(20)
     with LetterBox(path) as box:
         box.retry(Chosen())
     hook = Listed("hook", batch=1)
-    with running(hook, path=path) as run:
-        run.send(20)
+    with running(hook, path=path):
         until(lambda: len(hook.taken) == 70)
     assert [name for name in hook.ids if name in run.sent] == run.sent
     assert [name for name in hook.ids if name in ids] == ids
-    assert hook.ids.index(run.sent[-1]) < 60, "one letter at most between two batches"
+    assert hook.ids.index(run.sent[-1]) == 39, "one letter between two batches"
 
 
 def test_events_that_waited_too_long_are_dead_letters(tmp_path: Path) -> None:
