@@ -11,8 +11,7 @@ from streamguard.errors import UsageError
 _CARD = """\
 # {name} {version}: signs of manipulation in a face
 
-EfficientNet-Lite0 with one logit ({parameters} M parameters), started from ImageNet weights
-({pretrained}) and trained by
+{net} with one logit ({parameters} M parameters), started from {pretrained}, and trained by
 `streamguard lab train` for {steps} steps of {batch} pictures ({minutes} minutes on {cores}). Each run went on from the
 one before (`--start`); steps, first learning rate, forged families and augmentation of each: {stages}. **A first cut**:
 it shows the whole chain on real models, and is to be replaced by one that was searched and trained longer.

@@ -24,6 +24,9 @@ VERBS: Final = {
     "train": ("streamguard.lab.train:train", "Train the base classifier."),
     "evaluate": ("streamguard.lab.evaluate:evaluate", "Measure an engine or a run on held-out faces and streams."),
     "unseen": ("streamguard.lab.unseen:unseen", "Leave out forgeries and sources in turn; measure what was left out."),
+    "search": ("streamguard.lab.search.verb:search", "Search a space of nets, within limits of time and size."),
+    "choose": ("streamguard.lab.search.choose:choose", "Say whether a searched engine replaces the default."),
+    "replicate": ("streamguard.lab.replicate.verb:replicate", "Measure the paper's table again, without its leaks."),
     "document": ("streamguard.lab.document:document", "Write the figures of run folders into docs/models.md."),
     "export": ("streamguard.lab.engine:make_engine", "Make an engine folder of a trained classifier."),
 }

@@ -12,26 +12,37 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from streamguard.errors import InputMissing, InputUnreadable, UsageError
+from streamguard.lab import document_search
 from streamguard.lab.detector_card import check_filled
-from streamguard.lab.document_tables import TABLES, Section
+from streamguard.lab.document_tables import TABLES as MEASURED
+from streamguard.lab.document_tables import Metrics, Section
 
+TABLES: Final[dict[str, Callable[[Metrics], Section]]] = {
+    **MEASURED, "search": document_search.search, "replicate": document_search.replicate,
+}  # fmt: skip
+_WHOLE: Final = ("unseen", "search", "replicate")  # verbs whose run is one section
 _PLOTS: Final = {
     "faces": ("roc.png", "reliability.png", "scores.png"), "corruptions": ("corruptions.png",),
-    "unseen": ("matrix.png",),
+    "unseen": ("matrix.png",), "search": ("history.png", "pareto.png", "importances.png"),
+    "replicate": ("curves-openforensics-case1.png", "curves-openforensics-case2.png", "curves-dfdc-case2.png"),
 }  # fmt: skip
 
 _MAY_BE_EMPTY: Final = frozenset({"reason", "error", "not_clear", "losses"})
+# Plots show them, or words say "too few".
+_BESIDE: Final = frozenset({"curves", "importances", "agreement", "difference"})
 
 
 def document(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders of `lab evaluate` and `lab unseen`.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run folders of `lab evaluate`, `unseen`, `search` and `replicate`.")
+    ],
     into: Annotated[Path, typer.Option(help="The document.")] = Path("docs/models.md"),
 ) -> None:
     """Write the figures of run folders into a document, between its markers."""
@@ -54,7 +65,7 @@ def fill(run: Path, into: Path) -> list[str]:
         raise UsageError(f"'{run}' holds no figures for a document: it is of `lab {metrics.get('verb', '?')}`.")
     text = into.read_text(encoding="utf-8")
     for name in names:
-        found = metrics if name in ("unseen", "final") else metrics[name]
+        found = metrics if name in (*_WHOLE, "final") else metrics[name]
         check_filled(_stated(found), f"'{run}': {name}")
         try:
             section = TABLES[name](metrics)
@@ -68,7 +79,8 @@ def fill(run: Path, into: Path) -> list[str]:
 def _stated(value: Any) -> Any:
     """``value`` less what may be empty: no reason is needed for what is flagged, and nothing may be lost."""
     if isinstance(value, Mapping):
-        return {key: _stated(one) for key, one in value.items() if one or key not in _MAY_BE_EMPTY}
+        stated = {key: one for key, one in value.items() if key not in _BESIDE and (one or key not in _MAY_BE_EMPTY)}
+        return {key: _stated(one) for key, one in stated.items()}
     return [_stated(one) for one in value] if isinstance(value, list) else value
 
 
@@ -84,8 +96,8 @@ def _metrics(run: Path) -> dict[str, Any]:
 
 
 def _sections_of(metrics: Mapping[str, Any]) -> list[str]:
-    if metrics.get("verb") == "unseen":
-        return ["unseen"]
+    if metrics.get("verb") in _WHOLE:
+        return [metrics["verb"]]
     if metrics.get("verb") == "evaluate" and metrics.get("part") == "test":
         return ["final"]
     return [name for name in TABLES if name in metrics] if metrics.get("verb") == "evaluate" else []

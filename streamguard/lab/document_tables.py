@@ -60,10 +60,10 @@ def _auc_table(metrics: Metrics, part: str, notes: Sequence[str]) -> Section:
     rows = []
     for row in metrics[part]["rows"]:
         cells = [f"{row['set']}, {row['dress']}", f"{row['real']} / {row['fake']}", str(row["groups"])]
-        cells += [_spread(row["subjects"][name]["auc"]) for name in names]
+        cells += [spread(row["subjects"][name]["auc"]) for name in names]
         cells += [_ece(row["subjects"][name]["ece"]) for name in names]
         rows.append(cells)
-    return Section(metrics["commands"][part], _facts(metrics), [*_table(head, rows), "", *notes])
+    return Section(metrics["commands"][part], _facts(metrics), [*table(head, rows), "", *notes])
 
 
 def corruptions(metrics: Metrics) -> Section:
@@ -88,7 +88,7 @@ def corruptions(metrics: Metrics) -> Section:
     notes = ["", *(f"- {name}: {_lost(found['subjects'][name])}" for name in names)]
     facts = f"{_facts(metrics)}; {found['faces']} faces, AUC is the mean over {', '.join(found['sources'])}"
     notes += _targets(targets.of_corruptions(metrics))
-    return Section(metrics["commands"]["corruptions"], facts, [*_table(head, rows), *notes])
+    return Section(metrics["commands"]["corruptions"], facts, [*table(head, rows), *notes])
 
 
 def _lost(of: Mapping[str, Any]) -> str:
@@ -116,7 +116,7 @@ def proxies(metrics: Metrics) -> Section:
         for name, thirds in found["proxies"].items()
     ]
     facts = f"{_facts(metrics)}; {found['faces']} real faces, of which {found['above']} reach `default` alone"
-    return Section(metrics["commands"]["proxies"], facts, _table(head, rows))
+    return Section(metrics["commands"]["proxies"], facts, table(head, rows))
 
 
 def streams(metrics: Metrics) -> Section:
@@ -129,14 +129,14 @@ def streams(metrics: Metrics) -> Section:
          _number(of["mean_iou"], 2)]
         for of in (*made["families"], made["all"])
     ]  # fmt: skip
-    lines = [*_table(head, rows), "", f"- Simulated streams without a forgery: {_share(made['real_streams'])} flagged."]
+    lines = [*table(head, rows), "", f"- Simulated streams without a forgery: {_share(made['real_streams'])} flagged."]
     lines += [f"- False alarms in simulated real video: {_rate(made['false_alarms'])}."]
     lines += [f"- Simulated streams judged inconclusive: {_share(made['inconclusive'])}.", ""]
     recorded = [
         [name, _share(of["flagged"]), _share(of["inconclusive"]), _rate(of["false_alarms"])]
         for name, of in real["real"].items()
     ]
-    lines += _table(["real recordings of 4 s and more", "flagged", "inconclusive", "false alarms"], recorded)
+    lines += table(["real recordings of 4 s and more", "flagged", "inconclusive", "false alarms"], recorded)
     lines += ["", *_told(real), *_targets(targets.of_streams(metrics))]
     return Section(metrics["commands"]["streams"], _facts(metrics, whole=False), lines)
 
@@ -168,14 +168,14 @@ def unseen(metrics: Metrics) -> Section:
         values = {one: f"{metrics['table'][net][one]['plain']['value']:.3f}" for one in sets}
         hidden = metrics["hidden"][net]
         rows.append([net, str(metrics["steps"][net]), *(f"**{v}**" if s in hidden else v for s, v in values.items())])
-    lines = [*_table(head, rows), "", "Bold: fakes that this net was never shown.", ""]
+    lines = [*table(head, rows), "", "Bold: fakes that this net was never shown.", ""]
     for what, word in (("families", "Left out as a group"), ("sources", "Left out as a source")):
         of = metrics[what]
         told = ", ".join(f"{name} {value:.3f}" for name, value in of["auc"].items())
         lines.append(
             f"- {word}: {told}. Mean **{of['mean']:.3f}**, worst **{of['auc'][of['worst']]:.3f}** ({of['worst']})."
         )
-    told = "; ".join(f"{name} {_spread(value)}" for name, value in metrics["forgeries"].items())
+    told = "; ".join(f"{name} {spread(value)}" for name, value in metrics["forgeries"].items())
     lines += [f"- Forgeries alone, no supplied fake: {told}.", *_targets(targets.of_unseen(metrics))]
     facts = (
         f"{metrics['date']}, {metrics['machine']}; nets of {metrics['size']} px on {metrics['couples']} couples, "
@@ -198,7 +198,7 @@ def _facts(metrics: Metrics, *, whole: bool = True) -> str:
 
 def _targets(rows: Sequence[str]) -> list[str]:
     """What was asked for, under what was measured."""
-    return ["", *_table(["target", "measured", "asked", ""], []), *rows] if rows else []
+    return ["", *table(["target", "measured", "asked", ""], []), *rows] if rows else []
 
 
 def _losses(losses: Mapping[str, Mapping[str, float]]) -> str:
@@ -206,11 +206,13 @@ def _losses(losses: Mapping[str, Mapping[str, float]]) -> str:
     return f"In the mean against fp32: {'; '.join(told)}." if told else "No other variant was measured."
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of Markdown."""
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
-def _spread(figure: Mapping[str, float]) -> str:
+def spread(figure: Mapping[str, float]) -> str:
+    """A value with its interval."""
     return f"{figure['value']:.3f} ({figure['low']:.3f}-{figure['high']:.3f})"
 
 

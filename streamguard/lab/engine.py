@@ -27,6 +27,7 @@ from streamguard.lab.model import PRETRAINED, settle_cpu
 from streamguard.lab.openings import with_openings
 from streamguard.lab.probe import probe
 from streamguard.lab.scoring import EACH, Faces, Track, faces_of, tracks_of
+from streamguard.lab.search.spaces import read_design
 from streamguard.lab.statistics import BINS, auc, ece, interval
 from streamguard.lab.train import Stage, TrainConfig, lineage, mixture_of, trained
 from streamguard.pixels import RESAMPLER
@@ -116,7 +117,7 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
     created = config.created or f"{datetime.now(UTC):%Y-%m-%d}"
     metrics = _training_facts(net, run, store) | {
         "name": name, "version": config.version, "date": created, "size": training.size, "margin": training.margin,
-        "batch": training.batch, "resampler": RESAMPLER, "bins": BINS, "pretrained": PRETRAINED,
+        "batch": training.batch, "resampler": RESAMPLER, "bins": BINS, **_origin(training),
         "machine": config.machine or f"{platform.machine()}, {config.threads} thread(s)",
         "command": f"streamguard lab export --run runs/{run.name} --out engines/{name} --each {config.each} "
         f"--simulated {config.minutes}",
@@ -161,6 +162,16 @@ def _training_facts(net: Any, run: Path, store: FaceStore) -> dict[str, Any]:
         **{f"people_{part}": count for part, count in counts.items()},
         "data": [{"source": s, "used": _USED[s], "faces": int(store.find(s, "fit").size)} for s in SOURCES],
     }
+
+
+def _origin(training: TrainConfig) -> dict[str, str]:
+    """``net`` and ``pretrained`` in words: what the card says of where the net comes from."""
+    imagenet = f"ImageNet weights ({PRETRAINED})"
+    if not training.architecture.startswith("{"):
+        return {"net": "EfficientNet-Lite0", "pretrained": imagenet}
+    design = read_design(training.architecture)
+    started = design.space == "edge/pretrained" or design.values.get("block") == "efficient"
+    return {"net": f"A net that `lab search` found (`{design.text}`)", "pretrained": imagenet if started else "nothing"}
 
 
 def _stage(stage: Stage) -> str:

@@ -49,14 +49,15 @@ class Cutout:
 
     def apply(self, rgb: U8, box: Box, target: Crop) -> U8:
         """See :class:`Policy`."""
-        return self._holed(Chain(self.seed).apply(rgb, box, target))
+        return self.holed(Chain(self.seed).apply(rgb, box, target))
 
     def twice(self, rgb: U8, box: Box, target: Crop) -> tuple[U8, U8]:
         """See :class:`Policy`. Both have the same holes."""
         first, second = Chain(self.seed).twice(rgb, box, target)
-        return self._holed(first), self._holed(second)
+        return self.holed(first), self.holed(second)
 
-    def _holed(self, picture: U8) -> U8:
+    def holed(self, picture: U8) -> U8:
+        """(S, S, 3) uint8 RGB with its holes, a copy where it has any."""
         rng = np.random.default_rng((self.seed, 2))  # a stream of its own: the chain stays what it is without holes
         if rng.random() < 0.5:
             return picture

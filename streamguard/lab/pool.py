@@ -20,24 +20,29 @@ from torch.utils.data import Dataset as TorchDataset
 
 from streamguard.errors import PictureSize
 from streamguard.frames import F32, U8
-from streamguard.lab.augment import Chain, Crop
+from streamguard.lab import policies
+from streamguard.lab.augment import Crop
 from streamguard.lab.batches import GROUND, MILLION
 from streamguard.lab.data import STILLS, FaceStore, Part, Sample
 from streamguard.lab.families import FAMILIES, Forgers, forgers_of
 from streamguard.lab.ledger import Ledger
+from streamguard.lab.policies import policy_of
 
 _CHUNK: Final = 100  # couples between two entries of the log
 
 
 @dataclass(frozen=True, slots=True)
 class PoolConfig:
-    """``each``: couples (a real face and a fake one) of a supplied source and of a forgery family."""
+    """``each``: couples (a real face and a fake one) of a supplied source and of a forgery family of ``families``;
+    ``policy``: what they all pass."""
 
     size: int = 128
     margin: float = 0.0
     each: int = 500
     seed: int = 1
     part: Part = "fit"
+    families: tuple[str, ...] = (*STILLS, *FAMILIES)
+    policy: str = policies.DEFAULT
 
     @property
     def crop(self) -> Crop:
@@ -65,15 +70,21 @@ class Pool:
 def build_pool(store: FaceStore, out: Path, config: PoolConfig) -> Pool:
     """The pool in folder ``out``, made as far as it is not there. Families a store can't give are absent."""
     ledger = Ledger(out, {"size": config.size, "margin": config.margin, "each": config.each, "seed": config.seed,
-                          "part": config.part, "families": [*STILLS, *FAMILIES]}, resume=True)  # fmt: skip
+                          "part": config.part, "families": list(config.families), **_policy(config)},
+                    resume=True)  # fmt: skip
     forgers = forgers_of(store, config.part)
     chunks = [
         ledger.arrays(f"{family}/{start}", partial(_chunk, forgers, config, family, start))
-        for family in (*STILLS, *FAMILIES)
+        for family in config.families
         for start in range(0, config.each, _CHUNK)
     ]
     held = [chunk for chunk in chunks if len(chunk["ground"])]
     return Pool(*(np.concatenate([chunk[key] for chunk in held]) for key in ("pictures", "family", "ground")))
+
+
+def _policy(config: PoolConfig) -> dict[str, str]:
+    """Named where it is not the usual one: pools from before it could be chosen stay good."""
+    return {} if config.policy == policies.DEFAULT else {"policy": config.policy}
 
 
 def _chunk(forgers: Forgers, config: PoolConfig, family: str, start: int) -> dict[str, Any]:
@@ -96,12 +107,12 @@ def _supplied(
     rows = [store.find(source, config.part, label) for label in (0, 1)]
     for _ in range(count if all(of.size for of in rows) else 0):
         samples = [store.read(source, int(of[rng.integers(of.size)])) for of in rows]
-        real, fake = (_dressed(s, int(rng.integers(2**31)), config.crop) for s in samples)
+        real, fake = (_dressed(s, int(rng.integers(2**31)), config) for s in samples)
         yield source, (real, fake)
 
 
-def _dressed(sample: Sample, seed: int, crop: Crop) -> U8:
-    return Chain(seed).apply(sample.rgb, sample.box, crop)
+def _dressed(sample: Sample, seed: int, config: PoolConfig) -> U8:
+    return policy_of(config.policy)(seed).apply(sample.rgb, sample.box, config.crop)
 
 
 def _forged(
@@ -117,7 +128,7 @@ def _forged(
             box, real, fake = forgers.pair(family, ground, index, rng)
         except PictureSize:  # this face can't be forged
             continue
-        chain = Chain(int(rng.integers(2**31)))
+        chain = policy_of(config.policy)(int(rng.integers(2**31)))
         yield ground, (chain.apply(real, box, config.crop), chain.apply(fake, box, config.crop))
 
 

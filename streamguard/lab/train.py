@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
+import numpy as np
 import torch
 import typer
 from torch import nn
@@ -28,11 +29,14 @@ from streamguard.frames import F32, U8
 from streamguard.lab import policies
 from streamguard.lab.augment import Crop
 from streamguard.lab.batches import Batches, Mixture
+from streamguard.lab.course import changed_in, located
 from streamguard.lab.data import FaceStore, build_store
 from streamguard.lab.dataset import Dataset
 from streamguard.lab.forge import table
 from streamguard.lab.forge.meshfile import build_meshes
 from streamguard.lab.model import ARCHITECTURE, Ema, build, normalised, settle_cpu
+from streamguard.lab.search.nets import build_design
+from streamguard.lab.search.spaces import Design, read_design
 
 LOG_EVERY: Final = 20
 SAVE_EVERY: Final = 100
@@ -64,6 +68,7 @@ class TrainConfig:
     steady: float = 0.5  # weight of the squared difference of the two logits of such a picture
     families: str = table.DEFAULT  # of the forged pairs; see streamguard.lab.forge.table
     policy: str = policies.DEFAULT  # "paper" knows no compression, "forensic+cutout" hides parts of the face
+    mask: float = 0.0  # weight of a searched net's second head, which says where a face was changed
     start: str | None = None  # run whose averaged net this one goes on from, as `settle` leaves it
 
 
@@ -89,6 +94,9 @@ def train(  # noqa: PLR0913 - a command's options
     twins: Annotated[
         int, typer.Option(min=0, help="Pictures of a step that come again, stored once more, and ought to score alike.")
     ] = _DEFAULT.twins,
+    design: Annotated[
+        Path | None, typer.Option(help="winner.json of `lab search`: its net, size, policy, rate and decay.")
+    ] = None,
     start: Annotated[
         Path | None, typer.Option(help="Run folder whose net to start from; by default the ImageNet weights.")
     ] = None,
@@ -99,9 +107,11 @@ def train(  # noqa: PLR0913 - a command's options
         size=size, batch=batch, steps=steps, minutes=minutes, seed=seed, threads=threads, families=families,
         policy=policy, twins=twins,
     )  # fmt: skip
+    if design is not None:
+        config = designed(config, design_in(design))
     if start is not None:
         config = replace(config, start=str(start), rate=SETTLED_RATE)
-    policies.policy_of(policy)
+    policies.policy_of(config.policy)
     chosen = table.choose(families)
     store = build_store(Dataset.from_environment(), out.parent / "faces.h5")
     if not chosen.plain:
@@ -112,6 +122,28 @@ def train(  # noqa: PLR0913 - a command's options
 def run(store: FaceStore, out: Path, config: TrainConfig, *, resume: bool = False) -> Ema:
     """Train on batches of the store's fit part; as :func:`fit`."""
     return fit(Batches(store, mixture_of(config), config.steps), out, config, resume=resume)
+
+
+def design_in(file: Path) -> Design:
+    """What ``winner.json`` holds. Raises InputMissing if it does not exist, UsageError if it holds no design."""
+    if not file.is_file():
+        raise InputMissing(f"design '{file}' does not exist. `streamguard lab search` writes one.")
+    return read_design(file.read_text(encoding="utf-8"))
+
+
+def designed(config: TrainConfig, design: Design) -> TrainConfig:
+    """``config`` with the net of a design, and the hyper-parameters that were searched with it."""
+    values = {name: design.values[name] for name in ("rate", "decay", "smoothing", "mask") if name in design.values}
+    policy = design.values.get("augment")
+    named = {"policy": policy} if isinstance(policy, str) else {}
+    return replace(config, architecture=design.text, size=design.size, **values, **named)  # type: ignore[arg-type]
+
+
+def net_of(config: TrainConfig, *, pretrained: bool) -> nn.Module:
+    """The net that a config names: one of `lab.model`'s, or a searched design's."""
+    if config.architecture.startswith("{"):
+        return build_design(read_design(config.architecture), pretrained=pretrained)
+    return build(pretrained=pretrained, architecture=config.architecture, size=config.size)
 
 
 def mixture_of(config: TrainConfig) -> Mixture:
@@ -137,7 +169,7 @@ def fit(
     settle_cpu(config.threads)
     torch.manual_seed(config.seed)
     pretrained = config.pretrained and config.start is None
-    net = build(pretrained=pretrained, architecture=config.architecture, size=config.size).train()
+    net = net_of(config, pretrained=pretrained).train()
     if config.start is not None:
         if not resume:
             net.load_state_dict(load_state(Path(config.start))["ema"])
@@ -199,8 +231,15 @@ def _step(
     net: nn.Module, optimiser: torch.optim.Optimizer, pictures: torch.Tensor, labels: torch.Tensor, config: TrainConfig
 ) -> float:
     targets = labels * (1 - config.smoothing) + config.smoothing / 2
-    logits = net(normalised(pictures))[:, 0]
-    loss = nn.functional.binary_cross_entropy_with_logits(logits, targets)
+    if config.mask:
+        found, where = net.both(normalised(pictures))
+        logits, pairs = found[:, 0], 2 * round(config.batch * config.pairs / 2)  # the forged pairs come first
+        changed = [changed_in(couple.numpy()) for couple in pictures[:pairs].unflatten(0, (-1, 2))]
+        located_in = torch.from_numpy(np.stack([mask for one in changed for mask in (np.zeros_like(one), one)]))
+        told = config.mask * located(where[:pairs], located_in)
+    else:
+        logits, told = net(normalised(pictures))[:, 0], 0.0
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, targets) + told
     if config.twins:  # after S. Zheng et al., "Improving the Robustness of Deep Neural Networks via Stability Training"
         loss = loss + config.steady * (logits[: config.twins] - logits[-config.twins :]).square().mean()
     optimiser.zero_grad()
@@ -251,7 +290,7 @@ def trained(out: Path) -> tuple[nn.Module, TrainConfig, int]:
     """The averaged net of a run, its config, and the steps it took."""
     state = load_state(out)
     config = TrainConfig(**state["config"])
-    net = build(pretrained=False, architecture=config.architecture, size=config.size)
+    net = net_of(config, pretrained=False)
     net.load_state_dict(state["ema"])
     return net.eval(), config, int(state["step"])
 

@@ -102,7 +102,7 @@ def make_engine(folder: Path, gain: float = 10.0) -> Path:
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
     onnx.save(model, folder / "model.onnx")
     point = {"default": {"threshold": 1.0, "promise": "Made for a test."}}
-    facts = export.Facts("0.0.1", "2026-01-01", 32, 0.0, {"fp32": (1.0, 0.0)}, {"fp32": point})
+    facts = export.Facts(folder.name, "0.0.1", "2026-01-01", 32, 0.0, {"fp32": (1.0, 0.0)}, {"fp32": point})
     export.write_manifest(folder, export.manifest({"fp32": folder / "model.onnx"}, facts))
     (folder / "CARD.md").write_text("# tiny\n\nMade for a test.\n")
     return folder

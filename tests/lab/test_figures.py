@@ -159,7 +159,7 @@ def metrics():
     figure = {"value": 0.9, "low": 0.85, "high": 0.94}
     point = {"threshold": 1.0, "rise": 0.9, "promise": "Observed, not guaranteed."}
     row = {"people": "measure", "variant": "fp32", "tracks": 9, "scores": 99, "above_zero": 0.1, "above_default": 0.0}
-    words = ("name", "version", "date", "pretrained", "machine", "command", "resampler", "cores", "stages")
+    words = ("name", "version", "date", "net", "pretrained", "machine", "command", "resampler", "cores", "stages")
     numbers = ("parameters", "steps", "minutes", "batch", "size", "margin", "bins", "people", "people_fit", "ms_fp32")
     more = ("people_calibration", "people_measure", "probe_supplied", "probe_pairs", "ms_int8", "ece_fp32")
     return {
