@@ -63,11 +63,12 @@ nightly: .venv/test  ## what takes longer than CI may
 	EXAMPLES=1000 $(VENV)/pytest tests/server/test_description.py
 	$(VENV)/python benchmarks/demo_seeds.py --seeds 1-20
 # As root on Debian: the README's deployment section under a real systemd, and the container files, built and run.
-	apt-get install -qq -y --no-install-recommends mmdebstrap systemd-container buildah podman crun qemu-user-static >/dev/null
+	apt-get install -qq -y --no-install-recommends mmdebstrap systemd-container buildah podman crun arch-test qemu-user-static >/dev/null
 	sh tests/deploy/nightly/systemd.sh
 	sh tests/deploy/nightly/image.sh Containerfile
 	sh tests/deploy/nightly/image.sh Containerfile.cuda "$$(dpkg --print-architecture)" LIBRARY=tensorrt-rtx VERSION=1.7.1.116
-	sh tests/deploy/nightly/image.sh Containerfile arm64
+	sh tests/deploy/nightly/arm.sh $(VENV)/python
+	sh tests/deploy/nightly/processors.sh $(VENV)/python
 
 clean:
 	rm -rf .venv .venv-lab build dist

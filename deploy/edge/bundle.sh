@@ -20,12 +20,11 @@ release=$(basename "$own" | cut -d- -f2)
 name=streamguard-$release-$arch-py$version
 mkdir -p "$work/$name/wheels" "$work/$name/edge" "$work/$name/systemd"
 
-# Wheels alone: a box has no compiler. The newest C library that a wheel may ask for: 2.28, of 2018 (Debian 10, RHEL 8).
+# Wheels alone: a box has no compiler. The newest C library that one may ask for is that of Debian 12, 2.36.
 abi=cp$(echo "$version" | tr -d .)
 set -- --only-binary=:all: --python-version "$version" --implementation cp --abi "$abi" --abi abi3 --abi none
-for tag in manylinux_2_28 manylinux_2_27 manylinux_2_26 manylinux_2_24 manylinux_2_17 manylinux2014; do
-    set -- "$@" --platform "${tag}_$arch"
-done
+for minor in $(seq 36 -1 17); do set -- "$@" --platform "manylinux_2_${minor}_$arch"; done
+set -- "$@" --platform "manylinux2014_$arch"
 $pip download "$@" --constraint "$root/constraints.txt" --dest "$work/$name/wheels" "${own}[$extras]"
 $pip download --no-deps --dest "$work/$name/wheels" "pip==$("$python" -m pip --version | cut -d' ' -f2)"
 

@@ -119,6 +119,8 @@ def test_who_may_come_in_is_named(overlay):
         assert all(rule["from"] for rule in policy["spec"].get("ingress", ()))
     assert any(set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"} for policy in policies)
     assert "169.254.0.0/16" in built(overlay)
+    (names,) = [rule for rule in the(overlay, "NetworkPolicy")[0]["spec"]["egress"] if rule["ports"][0]["port"] == 53]
+    assert names["to"][0]["podSelector"] == {"matchLabels": {"k8s-app": "kube-dns"}}, "labels of ours would shut it out"
 
 
 def test_prometheus_finds_the_service():

@@ -13,7 +13,8 @@ ip link set lo up
 [ "$(value NRestarts)" = 0 ]
 get readyz
 pid=$(value MainPID)
-[ "$(ps -o user= -p "$pid")" = streamgu+ ] || [ "$(ps -o user= -p "$pid")" = streamguard ]
+uid=$(stat -c %u "/proc/$pid")
+[ "$uid" -ge 61184 ] && [ "$uid" -le 65519 ] # the range of dynamic users, systemd.exec(5)
 grep -q '^CapEff:\s*0*$' "/proc/$pid/status"
 grep -q '^NoNewPrivs:\s*1' "/proc/$pid/status"
 [ "$(stat -c %a /var/lib/private/streamguard)" = 700 ]
