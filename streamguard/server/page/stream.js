@@ -32,10 +32,6 @@ export class StreamDialog {
     });
   }
 
-  get opened() {
-    return this.#node.open;
-  }
-
   open(name) {
     this.#name = name;
     this.#touched = false;
@@ -51,10 +47,6 @@ export class StreamDialog {
     this.#previews.watch(name, picture);
     this.#previews.seen(name, true);
     this.#previews.show(true);
-  }
-
-  close() {
-    this.#node.close();
   }
 
   #leave() {
