@@ -63,6 +63,7 @@ def bundle(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_bundle_has_what_it_names(bundle):
     name = f"streamguard-{__version__}-{platform.machine()}-py{sysconfig.get_python_version()}"
     assert bundle.name == f"{name}.tar"
@@ -77,6 +78,7 @@ def test_the_bundle_has_what_it_names(bundle):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_it_installs_and_runs_without_a_network(bundle, tmp_path):
     """On a copy of this machine: files of the real places, a read-only root, a user without rights."""
     if subprocess.run(["sh", HERE / "box.sh", "/dev/null"], check=False, capture_output=True).returncode != 0:
@@ -85,7 +87,7 @@ def test_it_installs_and_runs_without_a_network(bundle, tmp_path):
     results = Path("/dev/shm") / f"streamguard-{os.getpid()}"  # the box shares /dev; its other files are its own
     results.mkdir()
     try:
-        run("sh", HERE / "box.sh", HERE / "offline.sh", bundle, python, results, timeout=280)
+        run("sh", HERE / "box.sh", HERE / "offline.sh", bundle, python, results, timeout=900)
         told = {file.name: file.read_text() for file in results.iterdir()}
     finally:
         for file in results.iterdir():
