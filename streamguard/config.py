@@ -36,6 +36,7 @@ from streamguard.delivery.sinks.postgres import PostgresSettings
 from streamguard.delivery.sinks.redis import RedisSettings
 from streamguard.delivery.sinks.webhook import WebhookSettings
 from streamguard.errors import ConfigError
+from streamguard.ownership import FleetSettings
 from streamguard.renames import RENAMES, brought_up
 from streamguard.vision.quality import QualitySettings
 from streamguard.vision.sampler import SamplerSettings
@@ -174,13 +175,16 @@ class Config(Settings):
     """Where events wait until every sink has them, and for how long."""
     sinks: tuple[SinkChoice, ...] = ()
     """Where else events go."""
+    fleet: FleetSettings = FleetSettings()
+    """How many machines share the streams; `streamguard fleet` alone reads it."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
         named = {"streams": [stream.name for stream in self.streams], "sinks": [sink.name for sink in self.sinks]}
         for key, names in named.items():
+            places: dict[str, int] = {}
             for index, name in enumerate(names):
-                if (first := names.index(name)) != index:
+                if (first := places.setdefault(name, index)) != index:
                     raise ValueError(
                         f"'{key}[{first}]' and '{key}[{index}]' are both named '{name}'; give one of them another name"
                     )

@@ -8,6 +8,7 @@
     │   ├── SourceRefused          a URI whose scheme or form is not served
     │   ├── StreamUnknown          no stream of that name is being watched
     │   ├── OutboxRefused          an outbox file that is foreign, newer, in use or not writable
+    │   ├── FleetMissing           no cluster of machines, or none of them can be used
     │   └── EngineError            an engine folder
     │       ├── EngineMissing      no such engine, or a file of it is absent
     │       ├── EngineDamaged      a file's SHA-256 is not the manifest's
@@ -23,6 +24,9 @@
     ├── EvidenceError              a folder of evidence, or a file's credentials
     │   ├── EvidenceMissing        no such folder, or a file of it is absent
     │   └── EvidenceDamaged        a file is not what the manifest states, or its signature does not fit it
+    ├── FleetError                 machines that share streams
+    │   ├── NodeForeign            a node of another version, with other engines, or that lacks what it needs
+    │   └── HeadReplaced           the nodes obey a newer head
     └── BackendError               the device refused or lost a batch
 
 Messages name the offender, what was expected and what to do. URLs in them are redacted
@@ -83,6 +87,10 @@ class OutboxRefused(UsageError):
     """An outbox file that is something else, of a newer StreamGuard, in use by another one, or not writable."""
 
 
+class FleetMissing(UsageError):
+    """No cluster of machines at that address, or none that can be used."""
+
+
 class EngineError(UsageError):
     """An engine folder that can't be used."""
 
@@ -141,6 +149,18 @@ class EvidenceMissing(EvidenceError):
 
 class EvidenceDamaged(EvidenceError):
     """A file of the evidence is not what the manifest states."""
+
+
+class FleetError(StreamGuardError):
+    """Machines that share streams."""
+
+
+class NodeForeign(FleetError):
+    """A node of another version, with other engines, or that lacks what it needs. The others go on."""
+
+
+class HeadReplaced(FleetError):
+    """The nodes obey a newer head."""
 
 
 class BackendError(StreamGuardError):

@@ -78,6 +78,9 @@ class Metrics:
         self.outbox_commits = counter("outbox_commits", "Commits of the outbox to its disk, by outcome.", "outcome")
         self.outbox_uncommitted = gauge("outbox_uncommitted", "Events in memory alone: the disk takes none.")
         self.outbox_unmarked = counter("outbox_unmarked", "Events of segments that a crash would leave open.")
+        self.fleet_nodes = gauge("fleet_nodes", "Nodes of the fleet, by state.", "state")
+        self.fleet_streams = gauge("fleet_streams", "Streams of the fleet: running, starting, unplaced.", "state")
+        self.fleet_moves = counter("fleet_moves", "Streams given to a node, by reason.", "reason")
         self.engine_info = gauge("engine_info", "1 for each engine in use.", "name", "sha256", "backend", "variant")
 
     def forget_stream(self, stream: str) -> None:

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from streamguard import __version__
-from streamguard.cli import bench, config, console, engines, evidence, outbox, replay, scan, serve, tokens, watch
+from streamguard.cli import bench, config, console, engines, evidence, fleet, outbox, replay, scan, serve, tokens, watch
 from streamguard.cli.logs import LogFormat, LogLevel, set_up
 from streamguard.errors import StreamGuardError
 
@@ -59,6 +59,7 @@ app.command("watch")(watch.watch)
 app.command("scan")(scan.scan)
 app.command("demo")(watch.demo)
 app.command("serve")(serve.serve)
+app.command("fleet")(fleet.fleet)
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(engines.app, name="engines")
 app.command("bench")(bench.bench)

@@ -10,7 +10,6 @@ import typer
 from rich.text import Text
 
 from streamguard.cli import console
-from streamguard.cli.deliver import configured
 from streamguard.cli.reload import source_of
 
 app = typer.Typer(help="streamguard.yaml.", no_args_is_help=True)
@@ -25,6 +24,7 @@ def check(path: Annotated[Path, typer.Argument(metavar="FILE", help="streamguard
     from streamguard.config import load_config
     from streamguard.decision.calibration import operating_point
     from streamguard.inference.engines import load_engine
+    from streamguard.outgoing import configured
 
     out, renamed = console.output(), list[str]()
     config = load_config(path, say=renamed.append)

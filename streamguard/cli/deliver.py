@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from streamguard.config import Config
     from streamguard.delivery.dispatch import Consumer
     from streamguard.delivery.events import Event
-    from streamguard.delivery.sinks import Sink
 
 EVENTS: Final = "events"
 PEOPLE: Final = "console"
@@ -59,8 +58,9 @@ def consumers(settings: Config, events: str | None, human: Console) -> list[Cons
     from streamguard.delivery.dispatch import Consumer
     from streamguard.delivery.sinks import SinkError
     from streamguard.delivery.sinks.jsonl import JsonlSink
+    from streamguard.outgoing import patient
 
-    found = [Consumer(sink, patience=_patience(sink)) for sink in configured(settings)]
+    found = patient(settings)
     if events is not None:
         sink = JsonlSink(EVENTS, events)
         try:
@@ -77,21 +77,3 @@ def purpose(settings: Config, events: str | None) -> str | None:
     if events is not None:
         return EVENTS
     return None if settings.sinks else PEOPLE
-
-
-def configured(settings: Config) -> list[Sink]:
-    """The sinks of the configuration, none of them open yet.
-
-    Raises:
-        UsageError: one can't be used, or its secret is not where it should be.
-    """
-    from streamguard.config import sink_secrets
-
-    return [sink.make(sink_secrets(sink)) for sink in settings.sinks]
-
-
-def _patience(sink: Sink) -> float | None:
-    """A file may take as long as its disk does; what answers over a network has to answer."""
-    from streamguard.delivery.sinks.jsonl import JsonlSink
-
-    return None if isinstance(sink, JsonlSink) else 30.0

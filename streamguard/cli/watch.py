@@ -187,7 +187,7 @@ def run(
 
     leave_inputs_to_the_verb()
     metrics, guarded = Metrics(), _Guarded()
-    address = _address(settings, listen)
+    address = address_of(settings, listen)
     api = None if address is None else guarded.api(settings)
     with ExitStack() as stack:
         server = stack.enter_context(_server(settings, metrics, guarded, address, api))
@@ -197,7 +197,7 @@ def run(
         post = guarded.post = stack.enter_context(posting(waiting, settings.outbox, readers, metrics, closed))
         take = post.take if api is None else _both(post.take, api.take)
         guard = guarded.guard = Guard(settings, metrics=metrics, on_event=take)
-        stack.enter_context(_stopped_by_signals(guarded.stop))
+        stack.enter_context(stopped_by_signals(guarded.stop))
         actions = [] if reload is None else [Reloader(reload, settings, guard)]
         stack.enter_context(reloaded_by_signal(*actions, *([server.reload] if server else [])))
         if server is not None:
@@ -276,7 +276,12 @@ def _server(
     return Server(metrics, health, Address(*address), settings.api, api, calls)
 
 
-def _address(settings: Config, listen: str | None) -> tuple[str, int] | None:
+def address_of(settings: Config, listen: str | None) -> tuple[str, int] | None:
+    """Where to listen: what the command line says, else the configuration; None: nowhere.
+
+    Raises:
+        UsageError: it is no HOST:PORT.
+    """
     from streamguard.config import parse_listen
 
     text = settings.listen if listen is None else listen
@@ -289,7 +294,7 @@ def _address(settings: Config, listen: str | None) -> tuple[str, int] | None:
 
 
 @contextmanager
-def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the run as a duration would, every segment closed. A second Ctrl-C breaks it off."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -25,6 +25,7 @@ from streamguard.server.auth import Role, Token
 from streamguard.server.doors import EVENTS, TOKEN, read_json
 from streamguard.server.evidence import TYPES, EvidenceFolder
 from streamguard.server.feed import EventFeed
+from streamguard.server.fleet import FleetView
 from streamguard.server.labels import LabelFile, LabelLost
 from streamguard.server.problems import Problem
 from streamguard.server.segments import SegmentStore
@@ -125,6 +126,7 @@ class Api:
                 web.get(EVENTS, self._listen),
             ]
         )
+        FleetView().attach(app, refused)
         app.on_startup.append(self._begin)
         app.on_shutdown.append(self._end)
 

@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -33,13 +33,21 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 from streamguard.access import ApiSettings
 from streamguard.errors import UsageError
 from streamguard.metrics import Metrics
-from streamguard.server.api import Api
 from streamguard.server.assets import Assets
 from streamguard.server.doors import METRICS, Doors
 from streamguard.server.signin import SignIn
 from streamguard.server.whip import Calls
 
 Probe = Callable[[], Sequence[str]]
+
+
+class Routes(Protocol):
+    """What is served beside health and metrics: :class:`~streamguard.server.api.Api`, on a fleet's head
+    :class:`~streamguard.server.fleet.FleetView`."""
+
+    def attach(self, app: web.Application, refused: Callable[[str], None], /) -> None:
+        """Add the routes; ``refused`` counts a refusal by reason."""
+
 
 # A scrape takes milliseconds; whoever is still connected a second after the stop is cut off.
 _GRACE: Final = 1.0
@@ -89,7 +97,7 @@ class Server:
         health: Health,
         address: Address,
         settings: ApiSettings | None = None,
-        api: Api | None = None,
+        api: Routes | None = None,
         calls: Calls | None = None,
     ) -> None:
         self._doors = Doors(settings or ApiSettings(), metrics.http_refused)
@@ -169,7 +177,7 @@ class Server:
 
 
 def make_app(
-    registry: CollectorRegistry, health: Health, doors: Doors, api: Api | None, calls: Calls | None = None
+    registry: CollectorRegistry, health: Health, doors: Doors, api: Routes | None, calls: Calls | None = None
 ) -> web.Application:
     """The routes, in one place."""
     app = doors.application()
