@@ -30,6 +30,18 @@ def flags_everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def damaged_engine(tmp_path: Path) -> Path:
+    """A folder with the classifier, one bit of its model flipped."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(load_engine("deepfake-base").folder, folder)
+    model = folder / "model.onnx"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def demo_evidence(flags_everything: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Evidence of some seconds of the demo, by the real chain: the folder of one segment. Not to be changed."""

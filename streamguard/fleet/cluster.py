@@ -7,12 +7,14 @@ it says of a machine is taken for a hint: who may watch a stream is decided by l
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamguard.cli.logs import LogFormat, LogLevel, set_up
+from streamguard.config import parse_listen
 from streamguard.errors import FleetMissing, UsageError
 from streamguard.fleet.agent import Agent
 from streamguard.fleet.messages import Hello, Order, Report, Settings
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAMESPACE: Final = "streamguard"
+AUTO: Final = "auto"
+_PATIENCE: Final = 5.0  # seconds that the head of a cluster may take to accept a connection
 _BUSY: Final = 4  # calls that an actor answers at once: a slow `hello` holds no order up
 
 
@@ -104,13 +108,15 @@ class Cluster:
 
     def __enter__(self) -> Cluster:
         import ray
+        from ray.exceptions import RayError
 
         try:
+            _knock(self._address)  # Ray itself would try for minutes
             ray.init(address=self._address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            reason = str(error).partition("\n")[0]
+        except (OSError, RuntimeError, ValueError, RayError) as error:
+            reason = str(error).partition("\n")[0].rstrip(".")
             raise FleetMissing(
-                f"no Ray cluster at '{self._address}': {reason} Start one by `ray start --head`, or set fleet.address."
+                f"no Ray cluster at '{self._address}': {reason}. Start one by `ray start --head`, or set fleet.address."
             ) from error
         self._look()
         self._thread.start()
@@ -173,6 +179,14 @@ class Cluster:
             log.warning("Ray does not say which machines there are: %s", str(error).partition("\n")[0])
             return
         self._machines = tuple(Machine(node["NodeID"], node["NodeName"], node["Alive"]) for node in nodes)
+
+
+def _knock(address: str) -> None:
+    """Raises: OSError: nobody listens there. ValueError: it is no address."""
+    if address == AUTO:
+        return
+    with socket.create_connection(parse_listen(address), _PATIENCE):
+        return
 
 
 def _answer(ref: ObjectRef) -> Answer:

@@ -193,7 +193,8 @@ class Head:
         heard = None if report is None or member.gone else report.stamp
         order = Order(self.term, member.number, member.boot, heard, self._fleet.lease)
         has = None if report is None else report.version
-        settings = None if has == version or self._failed(member, version) else self._settings[version]
+        idle = has == version or self._failed(member, version)
+        settings = None if idle else self._settings.get(version, self.settings)
         if report is not None and report.applied == member.number and report.term == self.term and settings is None:
             return order
         streams = None if report is None else dict(member.granted)

@@ -55,8 +55,8 @@ class Rollout:
         if self._changing not in nodes:
             self._changing = None
         for node, standing in nodes.items():
-            if node not in self._given:  # it has come just now, and has nothing to lose
-                self._given[node] = self._kept(standing.version)
+            if node not in self._given:  # one that has come without any gets the new ones at once
+                self._given[node] = self.wanted if standing.version is None else standing.version
         if any(standing.failed == self.wanted for standing in nodes.values()) and self.wanted != self._before:
             self.refused, self.wanted, self._changing = self.wanted, self._before, None
         if self._changing is not None and nodes[self._changing].version == self._given[self._changing]:
@@ -66,7 +66,3 @@ class Rollout:
             if late:
                 self._changing = late[0]
                 self._given[late[0]] = self.wanted
-
-    def _kept(self, version: str | None) -> str:
-        """What a node that comes should have: what it has, if its turn is still to come."""
-        return version if version is not None and version == self._before else self.wanted

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +14,6 @@ from typer.testing import CliRunner, Result
 
 from streamguard.cli import app
 from streamguard.cli import logs as cli_logs
-from streamguard.inference.engines import load_engine
 
 COMMAND = [sys.executable, "-c", "from streamguard.cli import main; main()"]
 
@@ -57,15 +55,3 @@ def spawn(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
         return _Process([*COMMAND, *arguments], cwd=tmp_path, env=environment, text=True, **streams)
 
     return start
-
-
-@pytest.fixture
-def damaged_engine(tmp_path: Path) -> Path:
-    """A folder with the classifier, one bit of its model flipped."""
-    folder = tmp_path / "damaged"
-    shutil.copytree(load_engine("deepfake-base").folder, folder)
-    model = folder / "model.onnx"
-    content = bytearray(model.read_bytes())
-    content[len(content) // 2] ^= 1
-    model.write_bytes(content)
-    return folder

@@ -439,3 +439,8 @@ def test_a_file_of_an_allowed_folder(tmp_path, watching):
         until(lambda: any(entry.event["type"].endswith("down.v1") for entry in served.api.feed.after(0).events))
         reasons = [entry.event["data"].get("reason") for entry in served.api.feed.after(0).events]
     assert reasons[-1] == "end of stream"
+
+
+def test_one_machine_is_no_fleet(served):
+    answer = served.ask("GET", f"{ROOT}/fleet", served.viewer)
+    assert (answer.status, answer.problem) == (404, "no-fleet")
