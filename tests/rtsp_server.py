@@ -12,7 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -62,6 +62,7 @@ class RtspServer:
 
     ``clip``: access units of :func:`write_clip`, repeated in real time. Or ``raw`` (:func:`write_raw`) with
     ``size`` (width, height): encoded live, each picture stamped with the milliseconds of the day's clock modulo 2^24.
+    ``prefix``: the command that runs it somewhere else.
     ``audio``: with sound, G.711 as many cameras have it. ``loss``: share of RTP packets that the server drops, 0 to 1.
     """
 
@@ -74,6 +75,7 @@ class RtspServer:
     loss: float = 0.0
     audio: bool = False
     port: int = field(default_factory=free_port)
+    prefix: Sequence[str] = ()
     _process: subprocess.Popen[str] | None = None
 
     @property
@@ -84,7 +86,14 @@ class RtspServer:
 
     def start(self) -> Self:
         """Start, and wait until it listens."""
-        command = [PYTHON, str(_SCRIPT), f"--port={self.port}", f"--fps={self.fps}", f"--loss={self.loss}"]
+        command = [
+            *self.prefix,
+            PYTHON,
+            str(_SCRIPT),
+            f"--port={self.port}",
+            f"--fps={self.fps}",
+            f"--loss={self.loss}",
+        ]
         if self.clip:
             command.append(f"--clip={self.clip}")
         if self.raw:

@@ -33,7 +33,8 @@ _BUSY: Final = 4  # calls that an actor answers at once: a slow `hello` holds no
 
 class Machine(NamedTuple):
     """A machine that Ray knows. ``key`` is another one each time Ray is started there; ``name`` is what
-    `ray start --node-name` says, or its address."""
+    `ray start --node-name` says, or its address. One started with `--num-cpus=0` watches nothing, and is no machine
+    here."""
 
     key: str
     name: str
@@ -178,7 +179,11 @@ class Cluster:
         except (RayError, ConnectionError, RuntimeError) as error:
             log.warning("Ray does not say which machines there are: %s", str(error).partition("\n")[0])
             return
-        self._machines = tuple(Machine(node["NodeID"], node["NodeName"], node["Alive"]) for node in nodes)
+        self._machines = tuple(
+            Machine(node["NodeID"], node["NodeName"], node["Alive"])
+            for node in nodes
+            if not node["Alive"] or node["Resources"].get("CPU", 0) > 0
+        )
 
 
 def _knock(address: str) -> None:

@@ -41,12 +41,14 @@ def require() -> None:
 
 @dataclass
 class Machine:
-    """One machine: where it runs, and what is in its environment beside this process's."""
+    """One machine: its address, the command that runs others there, and what is in their environment. With ``cpus`` 0
+    it watches nothing."""
 
     name: str
     mark: str
     address: str = "127.0.0.1"
     prefix: Sequence[str] = ()
+    cpus: int = 1
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def processes(self) -> list[int]:
@@ -93,11 +95,11 @@ class Machines:
         *,
         address: str = "127.0.0.1",
         prefix: Sequence[str] = (),
-        extra: Mapping[str, str] | None = None,
+        cpus: int = 1,
     ) -> Machine:
         """Start Ray there; returns once it is part of the cluster."""
         self.head = self.head or name
-        machine = self.machines[name] = Machine(name, uuid.uuid4().hex, address, prefix, extra or {})
+        machine = self.machines[name] = Machine(name, uuid.uuid4().hex, address, prefix, cpus)
         health = {f"RAY_health_check_{key}": str(value) for key, value in HEALTH.items()}
         store = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(self.folder / "gcs")}
         quiet = {
@@ -106,8 +108,8 @@ class Machines:
             "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
         }
         paths = {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_gcs_rpc_server_reconnect_timeout_s": "300"}
-        machine.extra = health | store | quiet | paths | dict(self.settings) | dict(machine.extra)
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--node-name={name}", "--num-cpus=1"]
+        machine.extra = health | store | quiet | paths | dict(self.settings)
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--node-name={name}", f"--num-cpus={cpus}"]
         command += [
             f"--object-store-memory={_STORE}",
             f"--temp-dir={self.folder / name}",
@@ -127,7 +129,7 @@ class Machines:
     def again(self, name: str) -> Machine:
         """Start a machine that was killed."""
         before = self.machines[name]
-        return self.start(name, address=before.address, prefix=before.prefix)
+        return self.start(name, address=before.address, prefix=before.prefix, cpus=before.cpus)
 
     def kill(self, name: str) -> None:
         """SIGKILL to all that runs there, at once, as if the power went."""
@@ -139,6 +141,17 @@ class Machines:
                 except ProcessLookupError:
                     continue
             time.sleep(0.05)
+
+    @staticmethod
+    def commands(machine: Machine) -> list[str]:
+        """The programs that run on a machine."""
+        found = []
+        for process in machine.processes():
+            try:
+                found.append((Path("/proc") / str(process) / "cmdline").read_bytes().split(b"\0")[0].decode())
+            except OSError:
+                continue
+        return found
 
     def spawn(self, name: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """The `streamguard` command on a machine."""
