@@ -58,6 +58,8 @@ nightly: .venv/test  ## what takes longer than CI may
 	$(VENV)/python benchmarks/brokers.py
 	$(VENV)/python benchmarks/brokers.py --fault silent
 	$(VENV)/python benchmarks/brokers.py --fault kill --seconds 10
+	$(VENV)/python benchmarks/scaling.py
+	$(VENV)/python -m benchmarks.fleet
 	for target in config events bodies rtsp; do $(VENV)/python -m tests.fuzz.run $$target --seconds 600 || exit 1; done
 	$(VENV)/python -m tests.fuzz.media --count 10000
 	EXAMPLES=1000 $(VENV)/pytest tests/server/test_description.py

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -80,6 +81,7 @@ class Machines:
     port: int = field(default_factory=free_port)
     machines: dict[str, Machine] = field(default_factory=dict)
     head: str | None = None
+    token: str = field(default_factory=lambda: secrets.token_hex(32))
 
     def __enter__(self) -> Self:
         require()
@@ -107,6 +109,7 @@ class Machines:
             "RAY_enable_metrics_collection": "0",
             "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
         }
+        quiet |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
         paths = {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_gcs_rpc_server_reconnect_timeout_s": "300"}
         machine.extra = health | store | quiet | paths | dict(self.settings)
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--node-name={name}", f"--num-cpus={cpus}"]
