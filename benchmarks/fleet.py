@@ -1,6 +1,6 @@
 """How long it takes until streams run again when a node is killed, the head is killed, a cable is pulled.
 
-    python -m benchmarks.fleet [--rounds 3] [--streams 9] [--lease 15] [--json]
+    python -m benchmarks.fleet [--rounds 3] [--streams 9] [--lease 10] [--json]
 
 A real Ray cluster on this machine: a head that watches nothing and three nodes, live 320x240 streams over RTSP whose
 face comes and goes, a classifier that flags every face. Each round kills one of the nodes (SIGKILL to all that runs
@@ -132,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--streams", type=int, default=9)
-    parser.add_argument("--lease", type=float, default=15.0)
+    parser.add_argument("--lease", type=float, default=10.0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if reason := missing():

@@ -100,9 +100,13 @@ class Nodes:
         names = list(self.held)
         asked, orders = cpu(lambda: [self.head.order(name) for name in names])
         reports = [self.answer(name, order) for name, order in zip(names, orders, strict=True)]
-        heard, _ = cpu(lambda: [self.head.report(name, report) for name, report in zip(names, reports, strict=True)])
+        heard, _ = cpu(lambda: self._hear(names, reports))
         decided, _ = cpu(self.head.turn)
         return asked + heard + decided, orders, reports
+
+    def _hear(self, names: list[str], reports: list[Report]) -> None:
+        for name, report in zip(names, reports, strict=True):
+            self.head.report(name, report)
 
 
 def cpu(call: Callable[[], _T]) -> tuple[float, _T]:

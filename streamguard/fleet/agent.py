@@ -10,13 +10,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from streamguard.chain import usable_cores
 from streamguard.errors import StreamGuardError
 from streamguard.fleet.capacity import CapacityMeter
 from streamguard.fleet.compatible import engines_of, of_node, problems_here
 from streamguard.fleet.messages import Hello, Order, Report, Settings
 from streamguard.fleet.station import Station
 from streamguard.fleet.tenant import Tenant
-from streamguard.pipeline import usable_cores
 from streamguard.version import __version__
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,11 @@ class Agent:
             self._tenant.take(order)
             self._news.notify_all()
             return self._report()
+
+    @property
+    def broken(self) -> bool:
+        """The thread has failed, with its traceback on standard error. Only another process helps."""
+        return not (self._over or self._thread.is_alive())
 
     def close(self) -> None:
         """End every stream, and the thread."""

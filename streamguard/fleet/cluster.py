@@ -7,6 +7,7 @@ it says of a machine is taken for a hint: who may watch a stream is decided by l
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 from collections.abc import Mapping, Sequence
@@ -61,6 +62,8 @@ class Host:
 
     def turn(self, order: Order) -> Report:
         """Take an order; how things stand."""
+        if self._agent.broken:
+            os._exit(1)  # then Ray starts the process again
         return self._agent.turn(order)
 
     def close(self) -> None:

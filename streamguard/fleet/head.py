@@ -90,6 +90,11 @@ class Head:
         """Nodes that can't be used, by key, with the reason."""
         return {key: why for key, (_, why) in self._refused.items()}
 
+    @property
+    def opening(self) -> bool:
+        """Whether a node loads its engines and may take streams soon."""
+        return any(not (member.placed or member.gone or _troubled(member)) for member in self._members.values())
+
     # Nodes come and go.
 
     def expect(self, keys: Iterable[str], *, strangers: bool) -> None:
@@ -322,6 +327,10 @@ _NOTHING: Final[dict[str, Any]] = {
     "settings": None,
     "url": None,
 }
+
+
+def _troubled(member: _Member) -> bool:
+    return member.report is not None and member.report.problem is not None
 
 
 def _state(member: _Member) -> str:

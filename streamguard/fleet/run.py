@@ -169,8 +169,9 @@ class FleetRun:
         self._metrics.fleet_streams.labels("starting").set(max(0, shown["total"] - running - unplaced))
 
     def _complain(self) -> None:
-        """Streams without a node are named once; a fleet without a node ends."""
-        if not self._head.settled():
+        """Streams without a node are named once nobody is on the way any more; a fleet without a node ends."""
+        asked = any(link.greeting and key not in self._head.refused for key, link in self._links.items())
+        if asked or self._head.opening or not self._head.settled():
             return
         placement = self._head.placement
         waiting = tuple(placement.waiting())

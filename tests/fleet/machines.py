@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
+from urllib.error import HTTPError
 
 import pytest
 
@@ -109,6 +110,7 @@ class Machines:
             "RAY_enable_metrics_collection": "0",
             "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
         }
+        quiet |= {"RAY_worker_niceness": "0"}  # Ray's own is 15: any other program would go first
         quiet |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
         paths = {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_gcs_rpc_server_reconnect_timeout_s": "300"}
         machine.extra = health | store | quiet | paths | dict(self.settings)
@@ -181,6 +183,8 @@ class FleetClient:
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return dict(json.load(answer))
+        except HTTPError:
+            raise
         except OSError:
             return None
 

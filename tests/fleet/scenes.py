@@ -46,7 +46,7 @@ class Fleet:
     engine: Path
     nodes: Sequence[str] = ("a", "b", "c")
     streams: int = 9
-    lease: float = 15.0
+    lease: float = 10.0
     settings: Mapping[str, str] = field(default_factory=dict)  # of Ray
     net: Network | None = None  # in whose namespaces the nodes run that have a name there
     machines: Machines = field(init=False)
@@ -111,12 +111,13 @@ class Fleet:
 
     def begin(self) -> None:
         """Start the head's command, and wait until it serves."""
-        errors = (self.folder / "head.log").open("a")
-        self.process = self.machines.spawn(HEAD, "fleet", "--config", "streamguard.yaml", stderr=errors)
+        with (self.folder / "head.log").open("a") as errors:
+            self.process = self.machines.spawn(HEAD, "fleet", "--config", "streamguard.yaml", stderr=errors)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert "/api/v1/fleet" in line, f"the head did not start: {line!r} {self.log()}"
-        self.client = FleetClient(line.split()[4].removesuffix("/metrics"), self._token)
+        base = next(word for word in line.split() if word.startswith("http")).removesuffix("/metrics")
+        self.client = FleetClient(base, self._token)
 
     def end(self) -> None:
         """SIGTERM to the head's command."""
