@@ -93,7 +93,7 @@ class Head:
     @property
     def opening(self) -> bool:
         """Whether a node loads its engines and may take streams soon."""
-        return any(not (member.placed or member.gone or _troubled(member)) for member in self._members.values())
+        return any(_opening(member) for member in self._members.values())
 
     # Nodes come and go.
 
@@ -329,8 +329,11 @@ _NOTHING: Final[dict[str, Any]] = {
 }
 
 
-def _troubled(member: _Member) -> bool:
-    return member.report is not None and member.report.problem is not None
+def _opening(member: _Member) -> bool:
+    """It has not begun yet, and nothing says that it won't; one that has fallen silent is none of these."""
+    if member.placed or member.gone:
+        return False
+    return member.number == 0 if member.report is None else member.report.problem is None
 
 
 def _state(member: _Member) -> str:
