@@ -127,7 +127,7 @@ class Fleet:
         assert self.process.returncode == 0, f"{out} {self.log()}"
 
     def _kill_head(self) -> None:
-        if self.process is not None:
+        if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.communicate()
 
