@@ -132,7 +132,9 @@ class Machines:
         return machine
 
     def again(self, name: str) -> Machine:
-        """Start a machine that was killed."""
+        """Start a machine that was killed. All machines are this one here: Ray would take what other nodes were started
+        with, and the note of its last start, for a head that runs."""
+        (self.folder / name / "ray_current_cluster").unlink(missing_ok=True)
         before = self.machines[name]
         return self.start(name, address=before.address, prefix=before.prefix, cpus=before.cpus)
 
