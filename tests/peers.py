@@ -50,6 +50,23 @@ def h264(frames: Iterable[U8], *, fps: int = 30, gop: int = 30) -> list[bytes]:
     return units
 
 
+def vp8(frames: Iterable[U8], *, fps: int = 30, gop: int = 30) -> list[bytes]:
+    """The same as VP8."""
+    encoder = None
+    units = []
+    for number, rgb in enumerate(frames):
+        if encoder is None:
+            encoder = av.CodecContext.create("libvpx", "w")
+            encoder.height, encoder.width = rgb.shape[:2]
+            encoder.pix_fmt, encoder.framerate, encoder.time_base = "yuv420p", fps, Fraction(1, fps)
+            encoder.bit_rate = 1_000_000
+            encoder.options = {"deadline": "realtime", "cpu-used": "-6", "lag-in-frames": "0", "g": str(gop)}
+        frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
+        frame.pts, frame.time_base = number, Fraction(1, fps)
+        units += [bytes(packet) for packet in encoder.encode(frame)]
+    return units
+
+
 class Camera(MediaStreamTrack):
     """Shows access units of :func:`h264` over and over, in real time; ``until`` that many were shown, if it is set."""
 
@@ -142,12 +159,12 @@ class Peer:
 class Offering:
     """A peer that sends a camera to another one in this process, without a server between them."""
 
-    def __init__(self, camera: Camera) -> None:
+    def __init__(self, camera: Camera, codec: str = "video/H264") -> None:
         self.camera = camera
         self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         transceiver = self.connection.addTransceiver(camera, "sendonly")
         served = RTCRtpSender.getCapabilities("video").codecs
-        transceiver.setCodecPreferences([c for c in served if c.mimeType in ("video/H264", "video/rtx")])
+        transceiver.setCodecPreferences([c for c in served if c.mimeType in (codec, "video/rtx")])
 
     async def offered(self) -> RTCSessionDescription:
         """The offer."""

@@ -37,6 +37,7 @@ BOUND: Final = 8
 
 _USUAL_RATE: Final = 30.0
 _BACKLOG: Final = 45  # pictures that wait for aiortc's decoder: it is too slow, and shall skip to a key frame
+_REMEMBERED: Final = 16  # key frames between the network and the decoder's end
 _PATIENCE: Final = 1.0  # seconds from one request for a key frame to the next
 
 
@@ -127,6 +128,11 @@ class Reception:
         self._damage = Damage()
         self._damage.lost()  # whatever comes in front of the first key frame
         self._asked = clock()
+        # FFmpeg's libvpx, by which aiortc decodes VP8, does not say which pictures are key frames: their packets do.
+        self._keys: deque[int] = deque(maxlen=_REMEMBERED)
+        decoder = _decoder_queue(receiver)
+        self._decode = decoder.put
+        decoder.put = self._passed  # type: ignore[method-assign]
         self._ask = receiver._send_rtcp_pli
         # aiortc asks for a key frame when it has given packets up, or could not decode: nothing else tells of a loss.
         receiver._send_rtcp_pli = self._lost  # type: ignore[method-assign]
@@ -144,7 +150,8 @@ class Reception:
         now = self._clock()
         pts = (frame.pts or 0) / RATE
         self.late = self._lateness.fed(pts, now)
-        damaged = self._damage.judge(pts, corrupt=frame.is_corrupt, keyframe=frame.key_frame)
+        key = frame.key_frame or frame.pts in self._keys
+        damaged = self._damage.judge(pts, corrupt=frame.is_corrupt, keyframe=key)
         self._inlet.put(Arrival(frame, self._wall(), damaged))
         if waiting(self._receiver) > _BACKLOG:
             skip(self._receiver)
@@ -154,6 +161,14 @@ class Reception:
             self._asked = now
             for source in self._receiver.getSynchronizationSources():
                 await self._ask(source.source)
+
+    def _passed(self, task: Any) -> None:
+        """An encoded picture on its way to the decoder, or None: the last."""
+        if task is not None:
+            codec, encoded = task
+            if codec.name == "VP8" and encoded.data and not encoded.data[0] & 1:  # RFC 6386, 9.1
+                self._keys.append(encoded.timestamp)
+        self._decode(task)
 
     async def _lost(self, media_ssrc: int) -> None:
         self._damage.lost()

@@ -50,8 +50,7 @@ _CLOSING: Final = 5.0  # seconds
 _UNSENT: Final = 256 * 1024  # bytes that may wait in a data channel
 _BREATH: Final = 0.1  # seconds from one look at a full channel to the next
 _QUIET: Final = 15.0  # seconds that a teller waits for an event before it looks whether its channel is open still
-# What aiortc raises on descriptions that are wrong in ways that nobody looks for here.
-_STRANGE: Final = (
+STRANGE: Final = (
     ValueError,
     LookupError,
     TypeError,
@@ -62,6 +61,7 @@ _STRANGE: Final = (
     InvalidAccessError,
     InvalidStateError,
 )
+"""What aiortc raises on what is wrong in ways that nobody looks for here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Peer:
             raise no_common_codec() from None
         except TimeoutError:
             raise Problem(504, "ice", "no address of this side was found in time") from None
-        except _STRANGE as error:
+        except STRANGE as error:
             raise Problem(400, "sdp", f"the offer can't be answered: {type(error).__name__}") from None
         return self._connection.localDescription.sdp
 
@@ -144,7 +144,7 @@ class Peer:
                 candidate = candidate_from_sdp(text)
                 candidate.sdpMid = mid
                 await self._connection.addIceCandidate(candidate)
-            except _STRANGE:
+            except STRANGE:
                 continue
         if fragment.ended:
             await self._connection.addIceCandidate(None)

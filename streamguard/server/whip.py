@@ -32,7 +32,7 @@ from streamguard.server.doors import TOKEN, WHEP, WHIP, Doors, peer_of, read_bod
 from streamguard.server.peers import GIVES_WAY, Kind, PeerSession, PeerSessions, Vitals
 from streamguard.server.problems import Problem
 from streamguard.server.sdp import Offer, check_sender, check_viewer, read_fragment, read_offer
-from streamguard.server.webrtc import Ice, Peer, SendingPeer, Teller, ViewingPeer
+from streamguard.server.webrtc import STRANGE, Ice, Peer, SendingPeer, Teller, ViewingPeer
 
 log = logging.getLogger(__name__)
 
@@ -218,7 +218,14 @@ class Calls:
         while True:
             await asyncio.sleep(_EVERY)
             for session in self._sessions:
-                if (peer := session.peer) is not None and (reason := await self._trouble(session, peer)) is not None:
+                if session.peer is None:
+                    continue
+                try:
+                    reason = await self._trouble(session, session.peer)
+                except STRANGE as error:  # one peer, and not those behind it
+                    log.error("session %s %s can't be looked at", session.kind, session.stream, exc_info=error)
+                    reason = "error"
+                if reason is not None:
                     log.info("session %s %s ends: %s", session.kind, session.stream, reason)
                     task = asyncio.create_task(self._end(session, reason))
                     self._ending.add(task)

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import urllib.error
 import urllib.request
 
 import pytest
@@ -32,10 +33,13 @@ def test_it_serves_without_a_stream_and_ends_when_told(spawn, tmp_path):
     with spawn("serve", "--config", "streamguard.yaml", "--events", "events.jsonl") as process:
         base = process.stdout.readline().split()[3].removesuffix("/metrics")
         until(lambda: ready(base), 240)
-        assert ask(base, token) == {"streams": []}
+        assert ask(base, token)["streams"] == []
+        with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+            urllib.request.urlopen(f"{base}/whip/cam", data=b"v=0", timeout=60)
+        refused.value.close()
         ask(base, token, "POST", {"name": "made", "uri": "demo:?duration=2&pace=0"})
         until(lambda: "stream.down" in (tmp_path / "events.jsonl").read_text())
-        until(lambda: ask(base, token) == {"streams": []})
+        until(lambda: ask(base, token)["streams"] == [])
         assert process.poll() is None, "it stays"
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)

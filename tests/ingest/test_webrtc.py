@@ -13,7 +13,7 @@ from streamguard.ingest.live import FeedSettings, LiveFeed
 from streamguard.ingest.webrtc import BOUND, Arrival, Inlet, Reception, WebRtcSource, skip, waiting
 from streamguard.pixels import picture_of
 from tests.media import pattern, patterns, read_stamp
-from tests.peers import Camera, Offering, h264, lose, until
+from tests.peers import Camera, Offering, h264, lose, until, vp8
 
 
 def decoded(number, width=320, height=240, pts=None):
@@ -162,12 +162,16 @@ def run(scenario):
     asyncio.run(scenario())
 
 
-def test_pictures_come_in_order_and_sound():
-    units = h264(patterns(30))
+CODECS = pytest.mark.parametrize(("codec", "encoded"), [("video/H264", h264), ("video/VP8", vp8)])
+
+
+@CODECS
+def test_pictures_come_in_order_and_sound(codec, encoded):
+    units = encoded(patterns(30))
 
     async def scenario():
         receiving = Receiving()
-        async with Offering(Camera(units, until=25)) as offering:
+        async with Offering(Camera(units, until=25), codec) as offering:
             await receiving.answer(offering)
             await until(lambda: len(receiving.inlet._waiting) >= 24)
             found = numbers(receiving.inlet, receiving.inlet.hold())
@@ -178,12 +182,13 @@ def test_pictures_come_in_order_and_sound():
     run(scenario)
 
 
-def test_what_a_loss_spoils_is_marked_until_the_next_key_frame():
-    units = h264(patterns(120), gop=40)
+@CODECS
+def test_what_a_loss_spoils_is_marked_until_the_next_key_frame(codec, encoded):
+    units = encoded(patterns(120), gop=40)
 
     async def scenario():
         receiving = Receiving()
-        async with Offering(Camera(units, until=110)) as offering:
+        async with Offering(Camera(units, until=110), codec) as offering:
             await receiving.answer(offering)
             await until(lambda: offering.camera.shown >= 10)
             await receiving.receiver._send_rtcp_pli(1)  # what aiortc does when it gives a packet up
