@@ -162,13 +162,13 @@ class Reception:
             for source in self._receiver.getSynchronizationSources():
                 await self._ask(source.source)
 
-    def _passed(self, task: Any) -> None:
+    def _passed(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """An encoded picture on its way to the decoder, or None: the last."""
-        if task is not None:
-            codec, encoded = task
+        if item is not None:
+            codec, encoded = item
             if codec.name == "VP8" and encoded.data and not encoded.data[0] & 1:  # RFC 6386, 9.1
                 self._keys.append(encoded.timestamp)
-        self._decode(task)
+        self._decode(item, block, timeout)
 
     async def _lost(self, media_ssrc: int) -> None:
         self._damage.lost()
