@@ -101,7 +101,7 @@ def replicate(  # noqa: PLR0913 - each is an option of the command line
     if unknown or not chosen:
         raise UsageError(f"--parts '{parts}': choose of {', '.join(PARTS)}.")
     config = ReplicateConfig(
-        None if full else count // 2, Recipe(size, epochs), films=150 if full else min(150, count // 4),
+        None if full else count // 2, Recipe(size, epochs), films=150 if full else max(24, min(150, count // 4)),
         arms=ArmsConfig(500 if full else min(200, count // 3), each, steps=steps, seed=seed), celeb=celeb, parts=chosen,
         seed=seed, threads=threads,
     )  # fmt: skip

@@ -77,8 +77,8 @@ def _flow(net: nn.Module, size: int) -> tuple[float, float]:
     nn.init.ones_(head.get_parameter("weight"))  # a fresh head is zero: nothing would flow
     value = torch.log(net(torch.ones(1, 3, size, size, dtype=torch.float64)).sum().clamp(min=1e-300))
     value.backward()
-    flow = sum(float((p * p.grad).abs().sum()) for p in net.parameters() if p.grad is not None)
-    return float(value), math.log(max(flow, 1e-300))
+    flow = sum(float((p.detach() * p.grad).abs().sum()) for p in net.parameters() if p.grad is not None)
+    return float(value.detach()), math.log(max(flow, 1e-300))
 
 
 def _watched(net: nn.Module, hook: object, kinds: tuple[type[nn.Module], ...], x: torch.Tensor) -> None:
