@@ -27,6 +27,7 @@ from streamguard.decision.segments import DecisionSettings
 from streamguard.delivery.broadcast import PictureSettings
 from streamguard.delivery.evidence import EvidenceSettings
 from streamguard.delivery.outbox import OutboxSettings
+from streamguard.delivery.publish import publish_url
 from streamguard.delivery.sinks import SinkSettings
 from streamguard.delivery.sinks.jsonl import JsonlSettings
 from streamguard.delivery.sinks.kafka import KafkaSettings
@@ -35,7 +36,7 @@ from streamguard.delivery.sinks.nats import NatsSettings
 from streamguard.delivery.sinks.postgres import PostgresSettings
 from streamguard.delivery.sinks.redis import RedisSettings
 from streamguard.delivery.sinks.webhook import WebhookSettings
-from streamguard.errors import ConfigError
+from streamguard.errors import ConfigError, UsageError
 from streamguard.ownership import FleetSettings
 from streamguard.renames import RENAMES, brought_up
 from streamguard.vision.quality import QualitySettings
@@ -86,6 +87,13 @@ def _listen(text: str) -> str:
     return text
 
 
+def _publish(text: str | None) -> str | None:
+    try:
+        return text if text is None else publish_url(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
 class Settings(BaseModel):
     """What all parts of the configuration share: frozen, exact types, no unknown keys."""
 
@@ -103,6 +111,8 @@ class StreamConfig(Settings):
     """Where it comes from: a file, or a URI that `streamguard watch` takes. `${NAME}` is that environment variable."""
     transport: Literal["tcp", "udp"] = "tcp"
     """How RTSP media travel."""
+    publish: Annotated[str | None, AfterValidator(_publish), Field(repr=False)] = None
+    """An RTSP server that the picture is published to, with what is drawn on it. `{stream}` stands for the name."""
 
 
 class EngineChoice(Settings):

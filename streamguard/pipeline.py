@@ -24,6 +24,7 @@ from streamguard.decision.calibration import OperatingPoint
 from streamguard.delivery.broadcast import Broadcast
 from streamguard.delivery.events import Bar, Event, EventFactory, StreamKind, TrackRef
 from streamguard.delivery.evidence import EvidenceKeeper
+from streamguard.delivery.publish import Publisher, publish_url
 from streamguard.errors import StreamUnknown, UsageError
 from streamguard.frames import Frame, Look, State, StreamSnapshot
 from streamguard.ingest.connection import Source
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 REMOVED = "removed"
 _HEED = 0.5  # seconds; a signal that the kernel gave to another thread is heeded when the main thread turns next
+_GOODBYE = 3.0  # seconds that a publisher has to say goodbye
 STUCK = 30.0  # seconds of one turn of the inference thread; a frame takes a fraction of one
 FILE_BOUND = 8
 """Frames of a file that may wait: enough to keep the models busy while the decoder decodes."""
@@ -115,6 +117,7 @@ class Guard(StageListener):
             self._evidence = EvidenceKeeper(config.evidence, partial(chain.facts, config), self.metrics)
         self._streams: dict[str, _Stream] = {}
         self._sessions = SessionNumbers()
+        self._publishers: list[Publisher] = []
         self._failures: dict[str, str] = {}
         self._changed = threading.Condition()
         self._stopping = False
@@ -219,6 +222,19 @@ class Guard(StageListener):
             )
         return found.broadcast
 
+    def publish(self, stream: str, url: str) -> None:
+        """Publish the picture of a stream to an RTSP server, and again after every failure, until the stream is gone.
+
+        ``{stream}`` in ``url`` stands for the stream's name.
+
+        Raises:
+            StreamUnknown: no stream of that name is being watched. UsageError: no URL that can be published to.
+        """
+        publisher = Publisher(self.broadcast(stream), publish_url(url, stream), self.metrics)
+        with self._changed:
+            self._publishers = [other for other in self._publishers if other.running] + [publisher]
+        publisher.start()
+
     def streams(self) -> tuple[WatchedStream, ...]:
         """All streams as they stand, in the order in which they were added."""
         with self._changed:
@@ -228,11 +244,11 @@ class Guard(StageListener):
         """Watch until every stream has ended, ``duration`` seconds are over, or :meth:`stop`.
 
         ``stay``: streams may come later, so their absence ends nothing. If the inference thread fails, every stream
-        that was under way counts as failed.
+        that was under way counts as failed; their pictures go on, not analysed, as long as somebody watches them.
         """
         with self, self._changed:
             ends = None if duration is None else time.monotonic() + duration
-            while not (self._stopping or self._over or not (stay or self._streams)):
+            while not (self._stopping or (self._over and not self._seen()) or not (stay or self._streams)):
                 left = _HEED if ends is None else min(_HEED, ends - time.monotonic())
                 if left <= 0:
                     break
@@ -240,6 +256,11 @@ class Guard(StageListener):
             if self._over:
                 self._failures.update(dict.fromkeys(self._streams, "the inference thread failed"))
         return RunReport(dict(self._failures))
+
+    def _seen(self) -> bool:
+        """Somebody watches a stream, or is to be published to."""
+        watched = any(stream.broadcast.watched for stream in self._streams.values())
+        return watched or any(publisher.running for publisher in self._publishers)
 
     def __enter__(self) -> Guard:
         if not self._running:
@@ -254,6 +275,8 @@ class Guard(StageListener):
             self._changed.wait_for(lambda: self._over or not self._streams, 10.0)
             for stream in self._streams.values():  # those that a failed inference thread has left
                 stream.broadcast.close()
+        for publisher in self._publishers:
+            publisher.join(_GOODBYE)
         self._running = False
         self._stage.stop()
         if self._evidence is not None:

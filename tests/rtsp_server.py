@@ -62,12 +62,14 @@ class RtspServer:
 
     ``clip``: access units of :func:`write_clip`, repeated in real time. Or ``raw`` (:func:`write_raw`) with
     ``size`` (width, height): encoded live, each picture stamped with the milliseconds of the day's clock modulo 2^24.
+    ``record``: it takes what a client publishes, and writes it to that Matroska file.
     ``prefix``: the command that runs it somewhere else.
     ``audio``: with sound, G.711 as many cameras have it. ``loss``: share of RTP packets that the server drops, 0 to 1.
     """
 
     clip: Path | None = None
     raw: Path | None = None
+    record: Path | None = None
     size: tuple[int, int] = (0, 0)
     fps: int = 25
     user: str | None = None
@@ -98,6 +100,8 @@ class RtspServer:
             command.append(f"--clip={self.clip}")
         if self.raw:
             command += [f"--raw={self.raw}", f"--width={self.size[0]}", f"--height={self.size[1]}"]
+        if self.record:
+            command.append(f"--record={self.record}")
         if self.audio:
             command.append("--audio")
         if self.user:

@@ -64,21 +64,23 @@ class Reloader:
             try:
                 after = load_config(self._path)
                 changes = stream_changes(self._config, after)
-                sources = [source_of(stream) for stream in changes.added]
+                added = [(source_of(stream), stream.publish) for stream in changes.added]
             except StreamGuardError as error:
                 log.error("configuration not reloaded: %s", error)
                 return
             for name in changes.removed:
                 self._guard.remove(name)
-            for source in sources:
+            for source, publish in added:
                 try:
                     self._guard.add(source)
+                    if publish is not None:
+                        self._guard.publish(source.name, publish)
                 except UsageError as error:  # the API has given the name away meanwhile
                     log.error("stream '%s' not added: %s", source.name, error)
             self._config, before = after, self._config
             if fixed := fixed_changes(before, after):
                 log.warning("changed, and taken up at the next start alone: %s", ", ".join(fixed))
-            log.warning("configuration reloaded: %d streams removed, %d added", len(changes.removed), len(sources))
+            log.warning("configuration reloaded: %d streams removed, %d added", len(changes.removed), len(added))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import math
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -68,6 +68,14 @@ DurationOption = Annotated[
     typer.Option("--duration", min=0.04, metavar="SECONDS", callback=_finite, help="Stop after this."),
 ]
 
+PublishOption = Annotated[
+    str | None,
+    typer.Option(
+        "--publish",
+        metavar="URL",
+        help="Publish the picture, with what is drawn on it, to an RTSP server; {stream} stands for a stream's name.",
+    ),
+]
 TransportOption = Annotated[
     Transport, typer.Option("--transport", help="How the media of rtsp:// sources on the command line travel.")
 ]
@@ -92,6 +100,7 @@ def watch(
     duration: DurationOption = None,
     transport: TransportOption = Transport.TCP,
     evidence: EvidenceOption = None,
+    publish: PublishOption = None,
 ) -> None:
     """Watch sources: say for each face when it shows signs of manipulation."""
     from streamguard.config import load_config
@@ -100,8 +109,9 @@ def watch(
     found = _named(sources, transport) if sources else [source_of(stream) for stream in settings.streams]
     if not found:
         raise UsageError("There is nothing to watch. Name a SOURCE, or a --config with streams.")
-    human = _human(events or settings.events)
-    whole = run(settings, found, events or settings.events, listen, duration, human, None if sources else config)
+    published = {source.name: _published(publish, source.name, len(found)) for source in found} if publish else {}
+    human, where = _human(events or settings.events), events or settings.events
+    whole = run(settings, found, where, listen, duration, human, None if sources else config, publish=published)
     raise typer.Exit(0 if whole else 1)
 
 
@@ -142,6 +152,15 @@ def _keeping(settings: Config, evidence: Path | None) -> Config:
     return settings.model_copy(update={"evidence": replace(settings.evidence, folder=str(evidence))})
 
 
+def _published(url: str, name: str, streams: int) -> str:
+    """Where a stream is published to."""
+    from streamguard.delivery.publish import STREAM, publish_url
+
+    if streams > 1 and STREAM not in url:
+        raise UsageError(f"--publish '{url}' is one address for {streams} streams. Put {STREAM} where their names go.")
+    return publish_url(url, name)
+
+
 def _named(uris: Sequence[str], transport: Transport = Transport.TCP) -> list[Source]:
     """Sources with names that can stand in a label, no two alike."""
     from streamguard.ingest.source import SourceOptions, open_source
@@ -175,10 +194,12 @@ def run(
     reload: Path | None = None,
     *,
     stay: bool = False,
+    publish: Mapping[str, str] | None = None,
 ) -> bool:
     """Assemble what a run needs, run it, take it down in the order that loses nothing. Whether nothing failed.
 
-    ``reload``: the file to read again on SIGHUP; ``stay``: streams may come later, by the API.
+    ``reload``: the file to read again on SIGHUP; ``stay``: streams may come later, by the API. ``publish``: where to,
+    by stream, rather than what the file says.
     """
     from streamguard.config import outbox_path, service_manager
     from streamguard.delivery.post import posting
@@ -204,8 +225,11 @@ def run(
             human.print(f"Metrics and health: {server.url}/metrics /livez /readyz /startupz", style="dim")
         if waiting is not None:
             human.print(f"Events wait in {waiting} until every sink has them.", style="dim")
+        published = {stream.name: stream.publish for stream in settings.streams if reload} | dict(publish or {})
         for source in sources:
             guard.add(source)
+            if (url := published.get(source.name)) is not None:
+                guard.publish(source.name, url)
         stack.enter_context(Notifier(service_manager(), guarded.alive)).ready()
         report = guard.run(duration, stay=stay)
     return not report.failures and post.lost == 0

@@ -12,7 +12,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -32,7 +33,6 @@ log = logging.getLogger(__name__)
 Kind = Literal["webrtc", "hls", "publish", "preview"]
 """Who watches: the label of the gauge of viewers."""
 
-KINDS: Final[tuple[Kind, ...]] = ("webrtc", "hls", "publish", "preview")
 QUIET: Final = 2.0
 """Seconds without a frame after which the last one is shown again, once a second, with the reason on it."""
 
@@ -118,7 +118,7 @@ class Broadcast:
         self._offset = 0.0
         self._sound: MediaFormat | None = None
         self._thread: threading.Thread | None = None
-        self._closed = False
+        self.gone = threading.Event()
 
     # The viewers' side.
 
@@ -129,8 +129,8 @@ class Broadcast:
 
     @property
     def closed(self) -> bool:
-        """The stream is gone."""
-        return self._closed
+        """The stream is gone; :attr:`gone` waits for that."""
+        return self.gone.is_set()
 
     @property
     def sound(self) -> MediaFormat | None:
@@ -148,7 +148,7 @@ class Broadcast:
         lost = self._metrics.pictures_dropped.labels(self.stream, "slow viewer").inc
         viewing = Viewing(most, sound=sound, lost=lost, left=self._leave, ask=self._keys.want)
         with self._changed:
-            if self._closed:
+            if self.closed:
                 viewing.end()
                 return viewing
             self._viewings[viewing] = (kind, keys)
@@ -167,16 +167,31 @@ class Broadcast:
         """
         waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         with self._changed:
-            if self._closed:
+            if self.closed:
                 raise StopAsyncIteration
             self._stills.want(height, quality, waiting)
             self._work()
-        return await waiting
+        try:
+            return await waiting
+        finally:
+            with self._changed:
+                self._stills.forget(waiting)
+
+    @contextmanager
+    def counted(self, kind: Kind) -> Iterator[None]:
+        """Count somebody who watches by :meth:`still`, as long as the block lasts."""
+        viewers = self._metrics.viewers.labels(self.stream, kind)
+        viewers.inc()
+        try:
+            yield
+        finally:
+            if not self.closed:  # the gauges of a stream that is gone are gone too
+                viewers.dec()
 
     def _leave(self, viewing: Viewing) -> None:
         with self._changed:
             entry = self._viewings.pop(viewing, None)
-            if entry is not None and not self._closed:  # the gauges of a stream that is gone are gone too
+            if entry is not None and not self.closed:
                 self._metrics.viewers.labels(self.stream, entry[0]).dec()
             self._changed.notify_all()
 
@@ -217,7 +232,7 @@ class Broadcast:
     def close(self) -> None:
         """The stream is gone: every viewing ends."""
         with self._changed:
-            self._closed = True
+            self.gone.set()
             viewings, self._slot = list(self._viewings), None
             self._stills.give_up()
             self._changed.notify_all()
@@ -240,8 +255,8 @@ class Broadcast:
         patience = AGAIN if before is not None and before.again else QUIET
         with self._changed:
             while True:
-                self._changed.wait_for(lambda: self._slot is not None or not self.watched or self._closed, patience)
-                if self._closed or not self.watched:
+                self._changed.wait_for(lambda: self._slot is not None or not self.watched or self.closed, patience)
+                if self.closed or not self.watched:
                     self._thread = self._slot = None
                     return None
                 taken, self._slot = self._slot, None

@@ -26,6 +26,11 @@ class Still:
         """One more waits."""
         self._waiting.append(waiting)
 
+    def without(self, waiting: asyncio.Future[bytes]) -> bool:
+        """Whether others wait than that one, who does no more."""
+        self._waiting = [other for other in self._waiting if other is not waiting]
+        return bool(self._waiting)
+
     def make(self, picture: Picture, shown: Shown, standing: StreamSnapshot | None) -> None:
         """Draw and encode it, and hand it over."""
         jpeg = jpeg_of(picture, shown, standing, self._height, self._quality)
@@ -52,6 +57,12 @@ class Stills:
     def want(self, height: int, quality: int, waiting: asyncio.Future[bytes]) -> None:
         """One more waits for the next picture, at most ``height`` pixels high, JPEG quality 1 to 100."""
         self._wanted.setdefault((height, quality), Still(height, quality)).add(waiting)
+
+    def forget(self, waiting: asyncio.Future[bytes]) -> None:
+        """Somebody does not wait any more."""
+        for size, still in list(self._wanted.items()):
+            if not still.without(waiting):
+                del self._wanted[size]
 
     def taken(self) -> list[Still]:
         """All that are to be made now; those who ask from now on get the next picture."""

@@ -46,7 +46,7 @@ class PacketReader:
             if options.keep_seconds > 0:
                 self.recording = Tape(self._video, self._audio, options.keep_seconds, options.keep_bytes)
             if options.sound and self._audio is not None:
-                self.sound = MediaFormat(self._video, self._audio)
+                self.sound = _described(self._video, self._audio)
         except BaseException:
             container.close()
             raise
@@ -122,6 +122,14 @@ def sound_stream(container: av.container.InputContainer) -> av.AudioStream | Non
         if audio.codec_context is not None and audio.codec_context.sample_rate:
             return audio
     return None
+
+
+def _described(video: av.VideoStream, audio: av.AudioStream) -> MediaFormat | None:
+    """What a muxer must know of the sound; None where FFmpeg can't put it into words: then it is not passed on."""
+    try:
+        return MediaFormat(video, audio)
+    except (av.FFmpegError, ValueError):
+        return None
 
 
 def upright(picture: Picture, degrees: int) -> Picture:

@@ -27,6 +27,7 @@ from streamguard.server.evidence import TYPES, EvidenceFolder
 from streamguard.server.feed import EventFeed
 from streamguard.server.fleet import FleetView
 from streamguard.server.labels import LabelFile, LabelLost
+from streamguard.server.pictures import Pictures
 from streamguard.server.problems import Problem
 from streamguard.server.segments import SegmentStore
 from streamguard.server.shown import openapi, point_json, stream_json
@@ -107,6 +108,7 @@ class Api:
         """Add the routes; ``refused`` counts a refusal by reason."""
         self._refused = refused
         Wall(self._guard, self.settings.limits.patience, refused).attach(app)
+        Pictures(self._guard, self.settings.limits.patience, refused).attach(app)
         segment = f"{ROOT}/segments/{{segment}}"
         app.add_routes(
             [

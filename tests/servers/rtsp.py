@@ -94,6 +94,13 @@ def launch(options):
     return f"( {picture} {sound if options.audio else ''} )"
 
 
+def launch_recorder(options):
+    """What a client sends (RECORD), into a Matroska file as it comes."""
+    sound = "rtppcmadepay name=depay1 ! queue ! muxer." if options.audio else ""
+    muxer = f"matroskamux name=muxer streamable=true ! filesink location={options.record} buffer-mode=unbuffered"
+    return f"( rtph264depay name=depay0 ! h264parse ! queue ! muxer. {sound} {muxer} )"
+
+
 def authentication(user, password):
     auth = GstRtspServer.RTSPAuth()
     auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
@@ -108,6 +115,7 @@ def main():
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--clip")
     parser.add_argument("--raw")
+    parser.add_argument("--record")
     parser.add_argument("--width", type=int)
     parser.add_argument("--height", type=int)
     parser.add_argument("--fps", type=int, default=25)
@@ -122,8 +130,10 @@ def main():
     server.set_address("127.0.0.1")
     server.set_service(str(options.port))
     factory = GstRtspServer.RTSPMediaFactory()
-    factory.set_launch(launch(options))
-    factory.set_shared(True)
+    if options.record:
+        factory.set_transport_mode(GstRtspServer.RTSPTransportMode.RECORD)
+    factory.set_launch(launch_recorder(options) if options.record else launch(options))
+    factory.set_shared(not options.record)
     factory.set_latency(0)
     if options.user:
         server.set_auth(authentication(options.user, options.password))
@@ -142,7 +152,8 @@ def main():
             silence = itertools.repeat(bytes([SILENCE]) * (RATE // 50))
             threading.Thread(target=feed, args=(sound, silence, 50), daemon=True).start()
 
-    factory.connect("media-configure", configure)
+    if not options.record:
+        factory.connect("media-configure", configure)
     server.get_mount_points().add_factory("/live", factory)
     if not server.attach(None):
         raise SystemExit(f"port {options.port} is taken")

@@ -1,0 +1,189 @@
+"""The picture at real RTSP servers: absent, locked, killed, taking nothing. What a dead one holds up: nothing."""
+
+import contextlib
+import logging
+import random
+import re
+import socket
+import threading
+
+import av
+import numpy as np
+import pytest
+
+from streamguard.delivery.publish import Publisher, PublishSettings, publish_url
+from streamguard.delivery.retry import RetrySettings
+from streamguard.errors import UsageError
+from streamguard.pixels import picture_of
+from tests.delivery.shooting import Camera, beeps, write_clapper
+from tests.media import read_stamp
+from tests.rtsp_server import RtspServer, free_port, require
+from tests.serving import until
+
+QUICK = PublishSettings(stuck=1.0, retry=RetrySettings(first=0.2, longest=0.5))
+
+
+@pytest.mark.parametrize("url", ["http://host/x", "rtsp:///x", "host", ""])
+def test_what_can_t_be_published_to_is_refused(url):
+    with pytest.raises(UsageError, match="rtsp://HOST"):
+        publish_url(url)
+
+
+def test_the_name_of_the_stream_takes_its_place():
+    assert publish_url("rtsps://h:322/live/{stream}?x=1", "a") == "rtsps://h:322/live/a?x=1"
+    assert publish_url("rtsp://h/{stream}") == "rtsp://h/{stream}"
+
+
+def test_a_dead_target_delays_nothing_and_is_tried_again_without_its_password(caplog):
+    caplog.set_level(logging.DEBUG)
+    with Camera() as camera:
+        viewing = camera.broadcast.subscribe(most=1000)
+        publisher = Publisher(
+            camera.broadcast, f"rtsp://bob:s3cr3t@127.0.0.1:{free_port()}/live", camera.metrics, QUICK, random.Random(1)
+        )
+        publisher.start()
+        until(lambda: camera.value("publish_attempts_total", outcome="lost") >= 3)
+        assert camera.value("publish_up") == 0
+        until(lambda: viewing.take(30) is not None and camera.value("pictures_encoded_total") > 10)
+        assert camera.value("pictures_dropped_total", reason="slow viewer") == 0
+    publisher.join(30)
+    assert not publisher.running
+    assert "s3cr3t" not in caplog.text
+    assert "no connection" in caplog.text
+
+
+@pytest.fixture
+def server(tmp_path):
+    require()
+    with RtspServer(record=tmp_path / "recorded.mkv") as server:
+        yield server
+
+
+def stamps_of(path):
+    """(stamp, seconds) of each picture that a recording holds so far."""
+    try:
+        with av.open(str(path)) as file:
+            return [(read_stamp(picture_of(frame)), frame.time) for frame in file.decode(video=0)]
+    except (av.FFmpegError, OSError):
+        return []  # nothing in it yet
+
+
+@pytest.mark.servers
+def test_the_picture_arrives_and_a_killed_server_gets_it_again(server):
+    with Camera() as camera:
+        publisher = Publisher(camera.broadcast, server.url, camera.metrics, QUICK, random.Random(1))
+        publisher.start()
+        until(lambda: camera.value("publish_up") == 1)
+        until(lambda: len(stamps_of(server.record)) >= 20)
+        first = stamps_of(server.record)
+        server.kill()
+        until(lambda: camera.value("publish_attempts_total", outcome="lost") >= 1)
+        server.record.unlink()
+        server.start()
+        until(lambda: len(stamps_of(server.record)) >= 10)
+        again = stamps_of(server.record)
+    publisher.join(30)
+    assert not publisher.running
+    numbers = [number for number, _ in first]
+    assert None not in numbers
+    assert numbers == sorted(set(numbers))
+    assert again[0][0] > numbers[-1]
+
+
+class DeafServer:
+    """Agrees to everything (RFC 2326) and then reads no more, with little room in between."""
+
+    def __init__(self):
+        self._listening = socket.socket()
+        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        self._listening.bind(("127.0.0.1", 0))
+        self._listening.listen()
+        self.url = f"rtsp://127.0.0.1:{self._listening.getsockname()[1]}/live"
+        self._clients = []
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join()
+        for client in self._clients:
+            client.close()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):  # it was closed
+            while True:
+                client, _ = self._listening.accept()
+                self._clients.append(client)
+                self._agree(client)
+
+    def _agree(self, client):
+        asked, method = b"", b""
+        while method != b"RECORD" and (data := client.recv(2048)):
+            asked += data
+            while b"\r\n\r\n" in asked:
+                head, _, asked = asked.partition(b"\r\n\r\n")
+                length = re.search(rb"Content-Length: (\d+)", head)
+                while length and len(asked) < int(length[1]):
+                    asked += client.recv(2048)
+                asked = asked[int(length[1]) :] if length else asked
+                method = head.split(b" ")[0]
+                lines = [b"RTSP/1.0 200 OK", re.search(rb"CSeq: \d+", head)[0], b"Session: 1", b"Public: RECORD"]
+                lines += re.findall(rb"Transport: [^\r]+", head)
+                client.sendall(b"\r\n".join(lines) + b"\r\n\r\n")
+
+
+def test_a_server_that_takes_nothing_is_left_behind_and_holds_nobody():
+    with Camera(pace=4.0) as camera, DeafServer() as server:
+        publisher = Publisher(camera.broadcast, server.url, camera.metrics, QUICK, random.Random(1))
+        publisher.start()
+        until(lambda: camera.value("publish_up") == 1)
+        viewing = camera.broadcast.subscribe(most=10_000)
+        until(lambda: camera.value("publish_attempts_total", outcome="stalled") >= 2, 200)
+        encoded = camera.value("pictures_encoded_total")
+        until(lambda: camera.value("pictures_encoded_total") > encoded + 20)
+        assert viewing.take(30).key
+        assert _publishing() <= 3
+        assert camera.value("publish_up") == 0
+    publisher.join(30)
+    assert not publisher.running
+    until(lambda: _publishing() == 0)
+
+
+def _publishing():
+    return len([thread for thread in threading.enumerate() if thread.name == "publishing-cam"])
+
+
+@pytest.mark.servers
+def test_wrong_credentials_are_named(tmp_path):
+    require()
+    with RtspServer(record=tmp_path / "recorded.mkv", user="bob", password="hunter2") as server, Camera() as camera:
+        url = server.url.replace("hunter2", "letmein")
+        publisher = Publisher(camera.broadcast, url, camera.metrics, QUICK, random.Random(1))
+        publisher.start()
+        until(lambda: camera.value("publish_attempts_total", outcome="denied") >= 1)
+    publisher.join(30)
+
+
+@pytest.mark.servers
+def test_sound_is_copied_and_stays_with_its_picture(tmp_path):
+    require()
+    clip = write_clapper(tmp_path / "clapper.mkv", codec="pcm_alaw", rate=8000)
+    with RtspServer(record=tmp_path / "recorded.mkv", audio=True) as server, Camera(clip) as camera:
+        publisher = Publisher(camera.broadcast, server.url, camera.metrics, QUICK, random.Random(1))
+        publisher.start()
+        until(lambda: any((number or 0) >= 130 for number, _ in stamps_of(server.record)))
+    publisher.join(30)
+    shown = dict(stamps_of(server.record))
+    with av.open(str(server.record)) as file:
+        assert file.streams.audio[0].codec_context.name == "pcm_alaw"
+        sound = list(file.decode(audio=0))
+    samples = np.concatenate([frame.to_ndarray().reshape(-1) for frame in sound]) / 32768
+    heard = beeps(samples, 8000, sound[0].time)
+    claps = [shown[number] for number in (25, 75, 125) if number in shown]
+    assert claps
+    for clap in claps:
+        assert min(abs(clap - beep) for beep in heard) < 0.15, (claps, heard)
