@@ -1,25 +1,28 @@
 """The picture to an RTSP server (ANNOUNCE and RECORD, RFC 2326), and again after every failure.
 
-A server that is dead, slow or frozen delays nothing but itself: it has a thread of its own and a bounded backlog, and
-while it is down nothing is encoded for it. FFmpeg's writes to an RTSP server have no time limit, so each attempt lives
-in its own thread; one that is stuck is left behind, and at most two may be.
+A server that is dead, slow or frozen delays nothing but itself: a child process speaks with it
+(:mod:`streamguard.delivery.push`), fed by a thread with a bounded backlog, and is ended where it is stuck. While the
+server is down nothing is encoded for it.
 """
 
 from __future__ import annotations
 
 import logging
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import IO, Final, Literal
 from urllib.parse import urlsplit
 
 import av
 
 from streamguard.delivery.broadcast import Broadcast
-from streamguard.delivery.muxing import INTERLEAVE, Reel
+from streamguard.delivery.muxing import Reel
+from streamguard.delivery.push import DENIED, READY
 from streamguard.delivery.retry import Retry, RetrySettings
 from streamguard.delivery.viewing import Encoded, Heard, Viewing
 from streamguard.errors import UsageError, redact
@@ -39,16 +42,18 @@ STREAM: Final = "{stream}"
 _SOUND: Final = frozenset({"aac", "pcm_alaw", "pcm_mulaw", "opus", "mp3", "mp2", "ac3", "adpcm_g722"})
 _KEYS: Final = 2.0  # seconds between key frames: who joins at the server waits for one
 _WAITING: Final = 60  # pictures
-_MOST_ABANDONED: Final = 2
 _POLL: Final = 0.2
-_GOODBYE: Final = 2.0  # seconds that an attempt has to say goodbye once its stream is gone
+_GOODBYE: Final = 2.0  # seconds that a child has to say goodbye once its stream is gone
+_CHILD: Final = "import sys; sys.path[:] = {path!r}; from streamguard.delivery.push import push; sys.exit(push())"
 
 
 @dataclass(frozen=True, slots=True)
 class PublishSettings:
-    """Seconds: ``stuck``, after which a write that does not come back is given up; ``retry``: the waits in between."""
+    """Seconds: ``stuck``, for which a server may take nothing; ``answer``: until it takes the first picture, the start
+    of the process included; ``retry``: the waits in between."""
 
     stuck: float = 5.0
+    answer: float = 15.0
     retry: RetrySettings = field(default_factory=lambda: RetrySettings(first=1.0, longest=15.0))
 
 
@@ -83,7 +88,6 @@ class Publisher:
         self._metrics = metrics
         self._settings = settings or PublishSettings()
         self._retry = Retry(rng or random.Random(), self._settings.retry)
-        self._abandoned: list[_Attempt] = []
         self._told: Outcome | None = None
         self._thread = threading.Thread(target=self._run, name=f"publish-{broadcast.stream}", daemon=True)
 
@@ -100,32 +104,26 @@ class Publisher:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        while self._may_start():
+        gone = self._broadcast.gone
+        while not gone.is_set():
             attempt = _Attempt(self._broadcast, self._url, self._established)
             outcome = self._watch(attempt)
-            if self._broadcast.closed:
+            if gone.is_set():
                 return
             self._metrics.publish_up.labels(self._broadcast.stream).set(0)
             self._ended(outcome)
 
-    def _may_start(self) -> bool:
-        """Waits while too many attempts that were left behind still hang."""
-        while not self._broadcast.closed:
-            self._abandoned = [attempt for attempt in self._abandoned if attempt.thread.is_alive()]
-            if len(self._abandoned) < _MOST_ABANDONED:
-                return True
-            self._broadcast.gone.wait(_POLL)
-        return False
-
     def _watch(self, attempt: _Attempt) -> Outcome:
+        """Until the attempt is over, by itself or because it is stuck."""
         attempt.thread.start()
         while not attempt.done.wait(_POLL):
             if self._broadcast.closed:
                 attempt.done.wait(_GOODBYE)
+                attempt.kill()
                 return "ended"
-            if attempt.stuck_for() > self._settings.stuck:
-                attempt.abandon()
-                self._abandoned.append(attempt)
+            if attempt.stuck_for() > (self._settings.stuck if attempt.ready else self._settings.answer):
+                attempt.kill()
+                attempt.done.wait()
                 return "stalled"
         return attempt.outcome
 
@@ -156,52 +154,41 @@ _SAID: Final[dict[Outcome, str]] = {
 
 
 class _Attempt:
-    """One connection, in its thread."""
+    """One connection: a child process, and the thread that feeds it."""
 
     def __init__(self, broadcast: Broadcast, url: str, established: Callable[[], None]) -> None:
         self.thread = threading.Thread(target=self._run, name=f"publishing-{broadcast.stream}", daemon=True)
         self.done = threading.Event()
+        self.ready = False
         self.outcome: Outcome = "lost"
         self._broadcast = broadcast
         self._url = url
         self._established = established
         self._viewing: Viewing = broadcast.subscribe(most=_WAITING, kind="publish", sound=True, keys=_KEYS)
-        self._busy: float | None = None  # since when FFmpeg is at work
-        self._left = False
+        self._child: subprocess.Popen[bytes] | None = None
+        self._began: float | None = None  # when the child was started, and when it was ready
+        self._writing: float | None = None  # since when it is handed a packet
 
     def stuck_for(self) -> float:
-        """Seconds that the call under way has taken."""
-        busy = self._busy
-        return 0.0 if busy is None else time.monotonic() - busy
+        """Seconds for which the child has taken nothing, or has not been ready."""
+        began, writing = self._began, self._writing
+        if began is None or (self.ready and writing is None):
+            return 0.0
+        return time.monotonic() - (max(began, writing) if self.ready and writing is not None else began)
 
-    def abandon(self) -> None:
-        """Leave it to itself: it takes no further picture."""
-        self._left = True
+    def kill(self) -> None:
+        """End the child, whatever it waits for; the thread ends with it."""
         self._viewing.close()
+        if self._child is not None:
+            self._child.kill()
 
     def _run(self) -> None:
         try:
-            self.outcome = self._publish()
-        except (av.HTTPUnauthorizedError, av.HTTPForbiddenError):
-            self.outcome = "denied"
-        except (av.FFmpegError, OSError):
-            self.outcome = "lost"
+            first = self._first()
+            self.outcome = "ended" if first is None else self._publish(first)
         finally:
             self._viewing.close()
             self.done.set()
-
-    def _publish(self) -> Outcome:
-        first = self._first()
-        if first is None:
-            return "ended"
-        self._busy = time.monotonic()
-        out = av.open(self._url, "w", format="rtsp", options={"rtsp_transport": "tcp"}, container_options=INTERLEAVE)
-        try:
-            return self._feed(Reel(out, first, self._broadcast.sound, _SOUND), first)
-        finally:
-            self._busy = time.monotonic()
-            out.close()  # says goodbye, if anybody listens
-            self._busy = None
 
     def _first(self) -> Encoded | None:
         """The picture to begin with."""
@@ -211,20 +198,44 @@ class _Attempt:
                 return item
         return None
 
-    def _feed(self, reel: Reel, first: Encoded) -> Outcome:
+    def _publish(self, first: Encoded) -> Outcome:
+        self._began = time.monotonic()
+        command = [sys.executable, "-c", _CHILD.format(path=sys.path)]
+        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+        with subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe, stderr=nowhere) as child:
+            self._child = child
+            threading.Thread(target=self._hear, args=(child,), name="publish-ready", daemon=True).start()
+            assert child.stdin is not None
+            outcome: Outcome = "lost"
+            try:
+                child.stdin.write(f"{self._url}\n".encode())
+                outcome = self._feed(child.stdin, first)
+                child.stdin.close()
+            except (av.FFmpegError, OSError, ValueError):  # the child has gone
+                log.debug("stream '%s': the process that publishes it has ended", self._broadcast.stream)
+            code = child.wait()
+        return "denied" if code == DENIED else outcome
+
+    def _hear(self, child: subprocess.Popen[bytes]) -> None:
+        assert child.stdout is not None
+        if child.stdout.readline() == READY:
+            self._began = time.monotonic()
+            self.ready = True
+            self._established()
+
+    def _feed(self, pipe: IO[bytes], first: Encoded) -> Outcome:
         item: Encoded | Heard | None = first
-        told = False
-        while not self._left:
-            if isinstance(item, Encoded) and not reel.fits(item, self._broadcast.sound):
-                return "changed"
-            if item is not None:
-                self._busy = time.monotonic()
-                reel.write(item)
-                self._busy = None
-                if not told and not self._left:
-                    self._established()
-                    told = True
-            elif self._viewing.over:
-                return "ended"
-            item = self._viewing.take(_POLL)
-        return "stalled"
+        with av.open(pipe, "w", format="nut", options={"flush_packets": "1"}) as out:
+            reel = Reel(out, first, self._broadcast.sound, _SOUND)
+            while not self._viewing.over:
+                if item is not None and not reel.fits(item, self._broadcast.sound):
+                    return "changed"
+                if item is not None:
+                    self._write(reel, item)
+                item = self._viewing.take(_POLL)
+        return "ended"
+
+    def _write(self, reel: Reel, item: Encoded | Heard) -> None:
+        self._writing = time.monotonic()
+        reel.write(item)
+        self._writing = None
