@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import av
 
 from streamguard.delivery.broadcast import Broadcast
-from streamguard.delivery.muxing import Reel
+from streamguard.delivery.muxing import INTERLEAVE, Reel
 from streamguard.delivery.push import DENIED, READY
 from streamguard.delivery.retry import Retry, RetrySettings
 from streamguard.delivery.viewing import Encoded, Heard, Viewing
@@ -225,7 +225,7 @@ class _Attempt:
 
     def _feed(self, pipe: IO[bytes], first: Encoded) -> Outcome:
         item: Encoded | Heard | None = first
-        with av.open(pipe, "w", format="nut", options={"flush_packets": "1"}) as out:
+        with av.open(pipe, "w", format="nut", options={"flush_packets": "1"} | INTERLEAVE) as out:
             reel = Reel(out, first, self._broadcast.sound, _SOUND)
             while not self._viewing.over:
                 if item is not None and not reel.fits(item, self._broadcast.sound):
