@@ -84,7 +84,19 @@ def test_refused(uri):
         rules().target(uri)
 
 
-@pytest.mark.parametrize("answer", ["127.0.0.1", "2130706433", "garbage", "fe80::1%eth0", "::"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "127.0.0.1",
+        "2130706433",
+        "garbage",
+        "fe80::1%eth0",
+        "::",
+        "::ffff:127.0.0.1",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+    ],
+)
 def test_a_name_that_stands_for_what_must_not_be_reached(answer):
     judged = SourceRules(AllowedSources(schemes=("rtsp",), hosts=("cam.example.net",)), lambda host: [answer])
     with pytest.raises(SourceRefused, match=r"host 'cam\.example\.net' is not allowed here"):
