@@ -63,6 +63,7 @@ nightly: .venv/test  ## what takes longer than CI may
 	for target in config events bodies rtsp; do $(VENV)/python -m tests.fuzz.run $$target --seconds 600 || exit 1; done
 	$(VENV)/python -m tests.fuzz.media --count 10000
 	EXAMPLES=1000 $(VENV)/pytest tests/server/test_description.py
+	$(VENV)/python -m benchmarks.webrtc
 	$(VENV)/python benchmarks/demo_seeds.py --seeds 1-20
 # As root on Debian: the README's deployment section under a real systemd, and the container files, built and run.
 	apt-get install -qq -y --no-install-recommends mmdebstrap systemd-container buildah podman crun arch-test qemu-user-static >/dev/null

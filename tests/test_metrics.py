@@ -23,6 +23,7 @@ COUNTERS = {
     "pictures_encoded": {"stream"},
     "pictures_dropped": {"stream", "reason"},
     "publish_attempts": {"stream", "outcome"},
+    "webrtc_sessions": {"kind", "outcome"},
 }
 GAUGES = {
     "queue_depth": {"stage"},
@@ -38,6 +39,7 @@ GAUGES = {
     "outbox_uncommitted": set(),
     "viewers": {"stream", "kind"},
     "publish_up": {"stream"},
+    "webrtc_peers": {"kind"},
     "engine_info": {"name", "sha256", "backend", "variant"},
 }
 HISTOGRAMS = {"stage_duration_seconds": {"stage"}, "frame_to_score_seconds": set(), "batch_size": {"stage"}}
