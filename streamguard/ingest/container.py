@@ -67,7 +67,11 @@ class FileSource(Keeping):
         """
         _check_file(self.path)
         try:
-            container = av.open(f"file:{self.path}", options=_CONFINED if self._options.confined else _FILE_OPTIONS)
+            container = av.open(
+                f"file:{self.path}",
+                options=_CONFINED if self._options.confined else _FILE_OPTIONS,
+                metadata_errors="replace",  # titles and names of tracks are whatever somebody wrote
+            )
         except av.FFmpegError as error:
             raise InputUnreadable(f"'{self.path}' is no video or picture that can be read: {words(error)}.") from error
         return FileConnection(container, self.uri, stream=self.name, session=session, options=self._options)

@@ -119,7 +119,8 @@ class LiveSource(Keeping):
     def _open(self, options: Mapping[str, str], form: str | None) -> av.container.InputContainer:
         limits = (self._options.open_timeout, self._options.read_timeout)
         try:
-            return av.open(self._uri, "r", format=form, options=DECODER_OPTIONS | dict(options), timeout=limits)
+            given = DECODER_OPTIONS | dict(options)
+            return av.open(self._uri, "r", format=form, options=given, timeout=limits, metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
             raise _loss(error, self.uri) from None
 
@@ -255,7 +256,8 @@ class RemoteFile(Keeping):
         """
         limits = (self._options.open_timeout, self._options.read_timeout)
         try:
-            container = av.open(self._uri, "r", options=DECODER_OPTIONS | _http(self._options), timeout=limits)
+            options = DECODER_OPTIONS | _http(self._options)
+            container = av.open(self._uri, "r", options=options, timeout=limits, metadata_errors="replace")
         except av.HTTPNotFoundError:
             raise InputMissing(f"'{self.uri}' does not exist (404). Check the address.") from None
         except (av.FFmpegError, OSError) as error:

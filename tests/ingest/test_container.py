@@ -100,6 +100,15 @@ def test_a_track_of_data_beside_the_picture_does_not_disturb(tmp_path):
     assert (len(frames), error) == (12, None)
 
 
+def test_a_name_that_is_no_text_does_not_disturb(tmp_path):
+    path = write_video(tmp_path / "named.mp4", patterns(5, 128, 128))
+    data = path.read_bytes()
+    assert data.count(b"VideoHandler") == 1
+    path.write_bytes(data.replace(b"VideoHandler", b"\xb1ideoHandler"))
+    _, frames, error = read(path)
+    assert (len(frames), error) == (5, None)
+
+
 def test_sound_that_goes_on_after_the_picture_is_no_cut(tmp_path):
     path = tmp_path / "a.mkv"
     write_video(path, patterns(25), audio=True)
