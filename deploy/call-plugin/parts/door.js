@@ -8,7 +8,6 @@ import { Trouble } from './trouble.js';
 const PATIENCE = 30; // seconds; a person may have to answer the browser's question about the local network first
 const FAREWELL = 5;
 const VIOLATION = 'securitypolicyviolation';
-const LOCAL_PERMISSIONS = ['local-network-access', 'local-network', 'loopback-network'];
 
 /** @type {Record<number, [ConnectionReason, boolean]>} Reason, and whether to come back seldom. */
 const REFUSALS = {
@@ -187,7 +186,7 @@ function watchPolicy({ origin }) {
 
 /**
  * @param {URL} url
- * @param {string | undefined} space
+ * @param {'local' | 'loopback' | undefined} space
  * @param {{ blocked: boolean }} violation
  */
 async function diagnosis(url, space, violation) {
@@ -196,8 +195,8 @@ async function diagnosis(url, space, violation) {
     const how = `the page's Content-Security-Policy has no connect-src for ${url.origin}`;
     return new Trouble('blocked by content security policy', how, { final: true });
   }
-  const near = space !== undefined || isLocal(url.hostname);
-  if (near && !isLocal(globalThis.location.hostname) && !(await mayReachLocal())) {
+  const near = space ?? nearness(url.hostname);
+  if (near && !nearness(globalThis.location.hostname) && !(await mayReach(near))) {
     const how = `the browser did not let this page reach ${url.host} in the local network`;
     return new Trouble('local network refused', how, { denied: true });
   }
@@ -207,13 +206,18 @@ async function diagnosis(url, space, violation) {
   return new Trouble('server not reached', `no answer of ${url.origin}, or it does not allow ${globalThis.origin} (CORS)`);
 }
 
-/** Whether the person allowed it; where a browser does not ask, the page may. */
-async function mayReachLocal() {
+/**
+ * Whether the person allowed it; where a browser does not ask, the page may.
+ *
+ * @param {'local' | 'loopback'} near
+ */
+async function mayReach(near) {
   if (!globalThis.isSecureContext) return false; // such pages are not even asked for
-  for (const name of LOCAL_PERMISSIONS) {
+  // One permission for both in older versions.
+  for (const name of [near === 'loopback' ? 'loopback-network' : 'local-network', 'local-network-access']) {
     try {
       const { state } = await navigator.permissions.query({ name: /** @type {PermissionName} */ (name) });
-      if (state !== 'granted') return false;
+      return state === 'granted';
     } catch {
       continue; // this browser knows no such permission
     }
@@ -221,11 +225,15 @@ async function mayReachLocal() {
   return true;
 }
 
-/** @param {string} host Loopback, private and link-local addresses, and names that stand for such. */
-export function isLocal(host) {
-  const bare = host.replace(/^\[|\]$/g, '');
-  return (
-    /^(localhost|.*\.localhost|.*\.local|127\.|10\.|192\.168\.|169\.254\.|172\.(1[6-9]|2\d|3[01])\.)/i.test(bare) ||
-    /^(::1$|f[cd][0-9a-f]{2}:|fe[89ab][0-9a-f]:)/i.test(bare)
-  );
+/**
+ * Whether a host is this machine, or a private or link-local address or a name of such; null: neither, as it looks.
+ *
+ * @param {string} host
+ * @returns {'local' | 'loopback' | null}
+ */
+export function nearness(host) {
+  const bare = host.replace(/^\[|\]$/g, '').toLowerCase();
+  if (/^((.+\.)?localhost|127\.[\d.]+|::1)$/.test(bare)) return 'loopback';
+  const local = /^(.+\.local|(10|192\.168|169\.254|172\.(1[6-9]|2\d|3[01]))\.[\d.]+|(f[cd][0-9a-f]{2}|fe[89ab][0-9a-f]):.*)$/;
+  return local.test(bare) ? 'local' : null;
 }

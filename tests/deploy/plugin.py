@@ -1,0 +1,130 @@
+"""The call plug-in in a page of its own, for its tests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, Page, Worker, sync_playwright
+
+from tests.servers import browser as browsers
+
+PLUGIN = Path(__file__).parents[2] / "deploy" / "call-plugin"
+
+# What a call would have: a track of its own, here of a drawing; and everything that was heard, in order.
+LISTENING = """
+import { attach, describe } from '/streamguard.js';
+const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 240 });
+let tick = 0;
+setInterval(() => {
+  const context = canvas.getContext('2d');
+  context.fillStyle = `hsl(${tick++ % 360} 80% 50%)`;
+  context.fillRect(0, 0, canvas.width, canvas.height);
+}, 40);
+Object.assign(window, { describe, heard: [], track: canvas.captureStream(25).getVideoTracks()[0] });
+window.begin = (options, track = window.track) => {
+  const guard = attach(track, options);
+  for (const kind of ['state', 'segment', 'connection']) guard.on(kind, (report) => heard.push([kind, report]));
+  window.guard = guard;
+};
+"""
+SCRIPT = f"<!doctype html><title>call</title><script type=module>{LISTENING}</script>"
+
+
+def call(browser: Browser, url: str, **context: Any) -> Page:
+    """The page at ``url``, of a browser context of its own, once its script has run."""
+    page = browser.new_context(**context).new_page()
+    page.goto(url)
+    page.wait_for_function("() => window.begin")
+    return page
+
+
+def begin(page: Page, **options: Any) -> None:
+    """Attach to the page's own track."""
+    page.evaluate("(options) => begin(options)", options)
+
+
+def hears(page: Page, kind: str, limit: float = 60.0, **wanted: Any) -> dict[str, Any]:
+    """Wait for a report of ``kind`` with those values; the first one."""
+    found = """([kind, wanted]) => heard.find(([of, report]) =>
+        of === kind && Object.entries(wanted).every(([name, value]) => report[name] === value))?.[1]"""
+    report: dict[str, Any] = page.wait_for_function(found, arg=[kind, wanted], timeout=limit * 1000).json_value()
+    return report
+
+
+def states(page: Page) -> list[tuple[str, str | None]]:
+    """All states that were told, in order."""
+    told = page.evaluate(
+        "() => heard.filter(([kind]) => kind === 'state').map(([, { state, reason }]) => [state, reason])"
+    )
+    return [(state, reason) for state, reason in told]
+
+
+@contextmanager
+def typed(folder: Path) -> Iterator[Path]:
+    """A copy of the plug-in in which every module lies beside the types."""
+    copy = folder / "call-plugin"
+    shutil.copytree(PLUGIN, copy)
+    shutil.copy(PLUGIN / "streamguard.d.ts", copy / "extension")
+    yield copy
+
+
+def tsc(*arguments: str | Path) -> str:
+    """What TypeScript's compiler has to say; nothing if all is well."""
+    strict = "--noEmit --strict --noUnusedLocals --noUnusedParameters --allowJs --checkJs --pretty false"
+    of = "--target es2022 --module es2022 --moduleResolution node --lib es2022,dom,dom.iterable"
+    command = ["tsc", *strict.split(), *of.split(), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+@contextmanager
+def extended(folder: Path, *flags: str) -> Iterator[BrowserContext]:
+    """A browser with the extension, in ``folder``.
+
+    The extension may reach every host: nobody is there to answer the browser when it asks.
+    """
+    browsers.require()
+    copy = folder / "extension"
+    shutil.copytree(PLUGIN / "extension", copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["host_permissions"] = manifest["optional_host_permissions"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    loaded = (f"--disable-extensions-except={copy}", f"--load-extension={copy}")
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            folder / "profile",
+            executable_path=browsers.CHROMIUM,
+            args=[*browsers.FLAGS, *loaded, *flags],
+            ignore_default_args=["--disable-extensions"],
+        )
+        try:
+            yield context
+        finally:
+            context.close()
+
+
+def worker(context: BrowserContext) -> Worker:
+    """The extension's service worker."""
+    return context.service_workers[0] if context.service_workers else context.wait_for_event("serviceworker")
+
+
+def badges(page: Page) -> list[tuple[str, str]]:
+    """State and text of every badge that the extension shows: in a closed shadow tree, so the browser is asked."""
+    session = page.context.new_cdp_session(page)
+    session.send("DOM.enable")
+    nodes = session.send("DOM.getFlattenedDocument", {"depth": -1, "pierce": True})["nodes"]
+    session.detach()
+    texts = {node["parentId"]: node["nodeValue"] for node in nodes if node["nodeName"] == "#text" and "parentId" in node}
+    found = []
+    for node in nodes:
+        attributes = node.get("attributes", [])
+        named = dict(zip(attributes[::2], attributes[1::2], strict=True))
+        if named.get("role") == "status" and "data-state" in named:
+            found.append((named["data-state"], texts.get(node["nodeId"], "")))
+    return found
