@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 from playwright.sync_api import Browser, BrowserContext, Page, Worker, sync_playwright
 
+from streamguard.delivery.events import Event
+from streamguard.ingest.demo import FPS, truth
+from streamguard.ingest.source import open_source
+from streamguard.pixels import rgb_of
+from streamguard.server.auth import Role, TokenFile
+from tests.media import stamp
 from tests.servers import browser as browsers
 
 PLUGIN = Path(__file__).parents[2] / "deploy" / "call-plugin"
@@ -120,7 +131,9 @@ def badges(page: Page) -> list[tuple[str, str]]:
     session.send("DOM.enable")
     nodes = session.send("DOM.getFlattenedDocument", {"depth": -1, "pierce": True})["nodes"]
     session.detach()
-    texts = {node["parentId"]: node["nodeValue"] for node in nodes if node["nodeName"] == "#text" and "parentId" in node}
+    texts = {
+        node["parentId"]: node["nodeValue"] for node in nodes if node["nodeName"] == "#text" and "parentId" in node
+    }
     found = []
     for node in nodes:
         attributes = node.get("attributes", [])
@@ -128,3 +141,74 @@ def badges(page: Page) -> list[tuple[str, str]]:
         if named.get("role") == "status" and "data-state" in named:
             found.append((named["data-state"], texts.get(node["nodeId"], "")))
     return found
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera's file: a face that is real, then forged; each picture is stamped with its number.
+
+    ``forged``: the number of the first forged picture; ``pictures``: how many there are before it begins anew.
+    """
+
+    path: Path
+    seed: int
+    forged: int
+    pictures: int
+
+
+def make_camera(path: Path, seed: int) -> Camera:
+    """The demo's stream until the end of its first forged passage, as Motion JPEG; Chromium shows 30 a second."""
+    passage = next(passage for passage in truth(seed, 60.0) if passage["forged"])
+    pictures = round(passage["end"] * FPS)
+    source = open_source(f"demo:?seed={seed}&duration={pictures / FPS:g}&pace=0")
+    with source.open(1) as made, path.open("wb") as out:
+        for number, frame in enumerate(made):
+            shown = cv2.cvtColor(stamp(rgb_of(frame.picture), number), cv2.COLOR_RGB2BGR)
+            out.write(cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
+    return Camera(path, seed, round(passage["start"] * FPS), pictures)
+
+
+@dataclass(frozen=True)
+class Guarding:
+    """A running ``streamguard serve`` with the token of a sender."""
+
+    process: subprocess.Popen[str]
+    url: str
+    token: str
+    folder: Path
+
+    def events(self) -> list[Event]:
+        """Those that it wrote so far, in order."""
+        written = (self.folder / "events.jsonl").read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in written if line.endswith("\n")]
+
+
+@contextmanager
+def guarding(folder: Path, *origins: str, port: int = 0, **webrtc: Any) -> Iterator[Guarding]:
+    """The server as a user starts it, with its files in ``folder``; pages of ``origins`` may use it."""
+    token = TokenFile(folder / "tokens.json").add("anna", Role.SENDER)
+    config = {
+        "events": "events.jsonl",
+        "listen": f"127.0.0.1:{port}",
+        "api": {"tokens": "tokens.json", "cors_origins": origins},
+        "webrtc": {"addresses": ["127.0.0.1"]} | webrtc,
+    }
+    (folder / "streamguard.yaml").write_text(json.dumps(config))
+    command = [
+        sys.executable,
+        "-c",
+        "from streamguard.cli import main; main()",
+        "serve",
+        "--config",
+        "streamguard.yaml",
+    ]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()  # "Metrics and health: http://.../metrics ..."
+            yield Guarding(process, said.split()[3].removesuffix("/metrics"), token, folder)
+        finally:
+            process.send_signal(signal.SIGCONT)  # a test may have frozen it
+            process.terminate()
+            process.wait(60)

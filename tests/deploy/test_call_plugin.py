@@ -116,6 +116,7 @@ def stream(kind, reason=None, session=1):
 
 CASES = {
     "nothing was heard": ([], "inconclusive", "no verdict yet", None),
+    "there is no face": ([stream("up")], "inconclusive", "no face judged", None),
     "a face is clear": ([track(1, "clear", score=0.2)], "clear", None, 0.2),
     "one of two is flagged": ([track(1, "flagged", score=0.95), track(2, "clear", score=0.1)], "flagged", None, 0.95),
     "the higher of two decides": (
@@ -154,7 +155,7 @@ CASES = {
     "a new session knows nothing of the last": (
         [track(1, "clear", score=0.1), stream("up", session=2)],
         "inconclusive",
-        "no verdict yet",
+        "no face judged",
         None,
     ),
     "a kind of a later version": (

@@ -24,6 +24,7 @@ export class Verdict {
     else if (type === 'streamguard.stream.up.v1') {
       this.#enter(data.session);
       this.#outage = null;
+      this.#nothing = 'no face judged'; // there may be one: of a face that has little evidence so far nothing is told
     } else if (type === 'streamguard.stream.down.v1') {
       this.#tracks.clear();
       this.#outage = data.reason ?? 'no frames';
