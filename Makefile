@@ -64,6 +64,7 @@ nightly: .venv/test  ## what takes longer than CI may
 	$(VENV)/python -m tests.fuzz.media --count 10000
 	EXAMPLES=1000 $(VENV)/pytest tests/server/test_description.py
 	$(VENV)/python -m benchmarks.webrtc
+	RUNS=3 $(VENV)/pytest tests/deploy/test_call_plugin_live.py -k forged
 	$(VENV)/python benchmarks/demo_seeds.py --seeds 1-20
 # As root on Debian: the README's deployment section under a real systemd, and the container files, built and run.
 	apt-get install -qq -y --no-install-recommends mmdebstrap systemd-container buildah podman crun arch-test qemu-user-static >/dev/null

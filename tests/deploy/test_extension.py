@@ -121,7 +121,9 @@ def test_the_pages_own_videos_are_left_alone(page):
         ["live", True]
     ]
     page.evaluate("() => own.getTracks()[0].stop()")
-    shows(page)
+    shows(page, ("inconclusive", "inconclusive: no video"))
+    page.evaluate("() => { own.addTrack(drawing(400).getTracks()[0]); }")
+    shows(page, NOBODY)
     assert page.evaluate("() => document.querySelector('streamguard-badges').shadowRoot") is None, (
         "no page reads a badge"
     )

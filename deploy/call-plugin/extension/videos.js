@@ -29,12 +29,12 @@ export function isShown(video) {
  *
  * @param {HTMLVideoElement} video
  * @returns {{ of: unknown, track: MediaStreamTrack | null, captured: boolean }} `of` stays the same while that plays on;
- *     no track: its pictures are protected
+ *     no track: it has ended, or the pictures are protected
  */
 export function trackOf(video) {
   const { srcObject } = video;
   if (srcObject instanceof MediaStream) {
-    const track = srcObject.getVideoTracks().find(({ readyState }) => readyState === 'live') ?? null;
+    const track = liveTrack(srcObject);
     return { of: track, track, captured: false };
   }
   try {
@@ -53,6 +53,10 @@ export function trackOf(video) {
  */
 export function stillPlays(video, of) {
   const { srcObject } = video;
-  if (srcObject instanceof MediaStream) return of instanceof MediaStreamTrack && srcObject.getVideoTracks().includes(of);
-  return of === video.currentSrc;
+  return of === (srcObject instanceof MediaStream ? liveTrack(srcObject) : video.currentSrc);
+}
+
+/** @param {MediaStream} stream */
+function liveTrack(stream) {
+  return stream.getVideoTracks().find(({ readyState }) => readyState === 'live') ?? null;
 }

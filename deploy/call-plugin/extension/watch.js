@@ -56,13 +56,17 @@ function look() {
 function take(video) {
   const badge = badges.add();
   const { of, track, captured } = trackOf(video);
-  const why = server ? (watched.size < MOST ? track ?? 'protected video' : 'too many videos') : 'no server set (options)';
-  if (typeof why === 'string') {
+  let why = null;
+  if (!server) why = 'no server set (options)';
+  else if (watched.size >= MOST) why = 'too many videos';
+  else if (track === null) why = captured ? 'protected video' : 'no video';
+  if (track === null || why !== null) {
+    if (captured) track?.stop();
     badge.say('inconclusive', `inconclusive: ${why}`);
-    return { of, badge, end: () => captured && track?.stop() };
+    return { of, badge, end: () => {} };
   }
   // The name says nothing of the page: whoever keeps the server need not know where its users are.
-  const guard = attach(why, { server, stream: `web-${crypto.randomUUID()}`, fetch: fetchThroughWorker });
+  const guard = attach(track, { server, stream: `web-${crypto.randomUUID()}`, fetch: fetchThroughWorker });
   const say = () => badge.say(guard.current.state, describe(guard.current));
   guard.on('state', say);
   say();
@@ -71,7 +75,7 @@ function take(video) {
     badge,
     end: () => {
       void guard.detach();
-      if (captured) why.stop();
+      if (captured) track.stop();
     },
   };
 }
