@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from playwright.sync_api import Browser, BrowserContext, Page, Worker, sync_playwright
+from playwright.sync_api import BrowserContext, Page, Worker, sync_playwright
 
 from streamguard.delivery.events import Event
 from streamguard.ingest.demo import FPS, truth
@@ -47,9 +47,9 @@ window.begin = (options, track = window.track) => {
 SCRIPT = f"<!doctype html><title>call</title><script type=module>{LISTENING}</script>"
 
 
-def call(browser: Browser, url: str, **context: Any) -> Page:
-    """The page at ``url``, of a browser context of its own, once its script has run."""
-    page = browser.new_context(**context).new_page()
+def call(context: BrowserContext, url: str) -> Page:
+    """The page at ``url``, once its script has run."""
+    page = context.new_page()
     page.goto(url)
     page.wait_for_function("() => window.begin")
     return page
@@ -60,11 +60,11 @@ def begin(page: Page, **options: Any) -> None:
     page.evaluate("(options) => begin(options)", options)
 
 
-def hears(page: Page, kind: str, limit: float = 60.0, **wanted: Any) -> dict[str, Any]:
+def hears(page: Page, kind: str, **wanted: Any) -> dict[str, Any]:
     """Wait for a report of ``kind`` with those values; the first one."""
     found = """([kind, wanted]) => heard.find(([of, report]) =>
         of === kind && Object.entries(wanted).every(([name, value]) => report[name] === value))?.[1]"""
-    report: dict[str, Any] = page.wait_for_function(found, arg=[kind, wanted], timeout=limit * 1000).json_value()
+    report: dict[str, Any] = page.wait_for_function(found, arg=[kind, wanted]).json_value()
     return report
 
 
@@ -114,6 +114,7 @@ def extended(folder: Path, *flags: str) -> Iterator[BrowserContext]:
             args=[*browsers.FLAGS, *loaded, *flags],
             ignore_default_args=["--disable-extensions"],
         )
+        context.set_default_timeout(200_000)
         try:
             yield context
         finally:

@@ -11,9 +11,9 @@ from tests.media import patterns, write_video
 from tests.servers.site import Canned, Site
 from tests.serving import until
 
-pytestmark = [pytest.mark.servers, pytest.mark.slow]
+pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(600)]
 
-SHORT = 120
+SHORT = 200
 # As closed as a page can be: nothing but its own script, no connection to anybody.
 POLICY = {"Content-Security-Policy": "default-src 'none'; script-src 'nonce-page'; media-src *"}
 PAGE = """<!doctype html><title>call</title><body><script nonce=page>
