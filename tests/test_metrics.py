@@ -24,6 +24,7 @@ COUNTERS = {
     "pictures_dropped": {"stream", "reason"},
     "publish_attempts": {"stream", "outcome"},
     "webrtc_sessions": {"kind", "outcome"},
+    "fleet_moves": {"reason"},
 }
 GAUGES = {
     "queue_depth": {"stage"},
@@ -40,6 +41,8 @@ GAUGES = {
     "viewers": {"stream", "kind"},
     "publish_up": {"stream"},
     "webrtc_peers": {"kind"},
+    "fleet_nodes": {"state"},
+    "fleet_streams": {"state"},
     "engine_info": {"name", "sha256", "backend", "variant"},
 }
 HISTOGRAMS = {"stage_duration_seconds": {"stage"}, "frame_to_score_seconds": set(), "batch_size": {"stage"}}
