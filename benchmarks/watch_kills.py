@@ -30,6 +30,7 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from streamguard.delivery.events import Event
@@ -61,6 +62,7 @@ class Watched:
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.events: list[Event] = []
+        self._began = datetime.now(UTC)
         self._folder = folder
         self._said = folder / "said"
         root = str(Path(__file__).parents[1])
@@ -83,11 +85,12 @@ class Watched:
                 self.events.append(json.loads(line))
 
     def flagged(self) -> Event:
-        """Wait until a segment is open."""
+        """Wait until this run has opened a segment; what the one before left in the outbox comes first."""
         due = time.monotonic() + PATIENCE
         while time.monotonic() < due and self.process.poll() is None:
             for event in list(self.events):
-                if event["type"] == "streamguard.segment.opened.v1":
+                fresh = datetime.fromisoformat(event["time"]) >= self._began
+                if fresh and event["type"] == "streamguard.segment.opened.v1":
                     return event
             time.sleep(0.01)
         self.process.kill()
