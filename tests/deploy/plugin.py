@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import trustme
 from playwright.sync_api import BrowserContext, Page, Worker, sync_playwright
 
 from streamguard.delivery.events import Event
@@ -24,6 +26,7 @@ from streamguard.pixels import rgb_of
 from streamguard.server.auth import Role, TokenFile
 from tests.media import stamp
 from tests.servers import browser as browsers
+from tests.servers.site import Canned, Site
 
 PLUGIN = Path(__file__).parents[2] / "deploy" / "call-plugin"
 
@@ -74,6 +77,15 @@ def states(page: Page) -> list[tuple[str, str | None]]:
         "() => heard.filter(([kind]) => kind === 'state').map(([, { state, reason }]) => [state, reason])"
     )
     return [(state, reason) for state, reason in told]
+
+
+@contextmanager
+def secure_site() -> Iterator[str]:
+    """The plug-in and a page of a call by https, under a name of its own; where it is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("calls.test").configure_cert(context)
+    with Site(PLUGIN, {"/call": Canned(SCRIPT)}, tls=context) as opened:
+        yield opened.url.replace("127.0.0.1", "calls.test")
 
 
 @contextmanager

@@ -4,13 +4,11 @@ browser forbids. What it does with StreamGuard itself: test_call_plugin_live.py.
 import json
 import os
 import shutil
-import ssl
 from pathlib import Path
 
 import pytest
-import trustme
 
-from tests.deploy.plugin import PLUGIN, SCRIPT, begin, call, hears, states, tsc, typed
+from tests.deploy.plugin import PLUGIN, SCRIPT, begin, call, hears, secure_site, states, tsc, typed
 from tests.servers import browser as browsers
 from tests.servers.site import Canned, Site
 
@@ -32,10 +30,8 @@ def browser(https):
 
 @pytest.fixture(scope="module")
 def https():
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("calls.test").configure_cert(context)
-    with Site(PLUGIN, {"/call": Canned(SCRIPT)}, tls=context) as opened:
-        yield opened.url.replace("127.0.0.1", "calls.test")
+    with secure_site() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,11 @@
 import os
 import re
 import signal
-import ssl
 
 import pytest
-import trustme
 
 from streamguard.server.auth import Role, TokenFile
-from tests.deploy.plugin import PLUGIN, SCRIPT, begin, call, guarding, hears, make_camera, states
+from tests.deploy.plugin import PLUGIN, SCRIPT, begin, call, guarding, hears, make_camera, secure_site, states
 from tests.servers import browser as browsers
 from tests.servers.site import Canned, Site
 from tests.serving import until
@@ -52,10 +50,8 @@ def site():
 
 @pytest.fixture(scope="module")
 def https():
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("calls.test").configure_cert(context)
-    with Site(PLUGIN, {"/call": Canned(SCRIPT)}, tls=context) as opened:
-        yield opened.url.replace("127.0.0.1", "calls.test")
+    with secure_site() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
