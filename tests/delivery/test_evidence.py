@@ -20,6 +20,7 @@ from streamguard.delivery.dossier import MANIFEST, dossiers, read_manifest
 from streamguard.delivery.evidence import Clocks, EvidenceSettings
 from streamguard.errors import UsageError
 from streamguard.frames import State
+from tests.clock import Clock
 from tests.exhibits import BOX, Kept, exhibits_of, pictures
 from tests.media import patterns, write_video
 
@@ -28,16 +29,6 @@ from tests.media import patterns, write_video
 def film(tmp_path_factory):
     """Seven seconds, a keyframe a second."""
     return write_video(tmp_path_factory.mktemp("film") / "a.mp4", patterns(175), gop=25, audio=True)
-
-
-class Clock:
-    """Time that passes when the test says so."""
-
-    def __init__(self, now=1000.0):
-        self.now = now
-
-    def __call__(self):
-        return self.now
 
 
 def test_a_folder_of_evidence(film, tmp_path):

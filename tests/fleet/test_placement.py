@@ -7,19 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamguard.fleet.placement import Move, Placement
-
-
-class Clock:
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
+from tests.clock import Clock
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(0.0)
 
 
 @pytest.fixture
@@ -213,7 +206,7 @@ STEP = st.one_of(
 @given(st.lists(STEP, max_size=40))
 @settings(max_examples=200, deadline=None)
 def test_no_stream_is_ever_without_need_without_an_owner_or_with_two(steps):
-    clock = Clock()
+    clock = Clock(0.0)
     placement = Placement(patience=10.0, settle=60.0, clock=clock)
     capacities, streams, owned = {}, [], {}
     for kind, what, how in steps:

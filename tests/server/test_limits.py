@@ -7,17 +7,11 @@ import pytest
 from aiohttp import web
 
 from streamguard.server.limits import Buckets, Doorkeeper, client_of
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
+from tests.clock import Clock
 
 
 def test_a_burst_then_a_rate():
-    clock = Clock()
+    clock = Clock(100.0)
     buckets = Buckets(rate=2.0, burst=3, clock=clock)
     assert [buckets.take("a") for _ in range(5)] == [0.0, 0.0, 0.0, 0.5, 0.5]
     clock.now += 0.5
@@ -27,17 +21,17 @@ def test_a_burst_then_a_rate():
 
 
 def test_clients_do_not_share():
-    buckets = Buckets(rate=1.0, burst=1, clock=Clock())
+    buckets = Buckets(rate=1.0, burst=1, clock=Clock(100.0))
     assert [buckets.take("a"), buckets.take("b"), buckets.take("a")] == [0.0, 0.0, 1.0]
 
 
 def test_waiting_takes_nothing():
-    buckets = Buckets(rate=1.0, burst=1, clock=Clock())
+    buckets = Buckets(rate=1.0, burst=1, clock=Clock(100.0))
     assert [buckets.wait("a"), buckets.wait("a"), buckets.take("a"), buckets.wait("a")] == [0.0, 0.0, 0.0, 1.0]
 
 
 def test_clients_are_forgotten_before_they_are_too_many():
-    buckets = Buckets(rate=0.001, burst=1, clock=Clock())
+    buckets = Buckets(rate=0.001, burst=1, clock=Clock(100.0))
     for number in range(5000):
         buckets.take(str(number))
     assert buckets.take("4999") > 0

@@ -6,18 +6,11 @@ import pytest
 
 from streamguard.server.auth import Role, Token, TokenFile
 from streamguard.server.sessions import BOUND, IDLE, LIFE, Sessions
+from tests.clock import Clock
 from tests.serving import serving
 
 PATH = "/api/v1/session"
 ANNA = Token("0" * 12, "anna", Role.VIEWER, "", "", "")
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture
