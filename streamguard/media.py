@@ -36,14 +36,16 @@ class MediaPacket:
 class MediaFormat:
     """What a muxer must know of a session's streams: codecs, their parameters, sizes, colours, rotation.
 
-    It outlives the connection: FFmpeg frees a stream's own description when its container is closed.
+    ``reencoded``: the packets are not the sender's own; its pictures were encoded again on this side. It outlives the
+    connection: FFmpeg frees a stream's own description when its container is closed.
     """
 
-    def __init__(self, video: av.VideoStream, audio: av.AudioStream | None) -> None:
+    def __init__(self, video: av.VideoStream, audio: av.AudioStream | None, *, reencoded: bool = False) -> None:
         """Copy the description of open streams."""
         self._holder = av.open("description", "w", format="null")  # opens no file, and is never written to
         self.video = self._holder.add_stream_from_template(video, opaque=True)
         self.audio = None if audio is None else self._holder.add_stream_from_template(audio, opaque=True)
+        self.reencoded = reencoded
         self.video_codec = video.codec_context.codec.canonical_name
         self.audio_codec = None if audio is None else audio.codec_context.codec.canonical_name
 

@@ -51,12 +51,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What came out. ``clip_error`` is set where the clip could not be read to its end."""
+    """What came out. ``clip_error`` is set where the clip could not be read to its end; ``reencoded`` where its
+    pictures are not those that were scored but encoded again, so that differences are no surprise."""
 
     lines: tuple[Line, ...]
     recorded: State
     found: State
     clip_error: str | None = None
+    reencoded: bool = False
 
     @property
     def holds(self) -> bool:
@@ -102,7 +104,7 @@ def replay(folder: Path, engine: str | None = None) -> Replay:
         lines = tuple(_line(shot, crops.get(shot.ticks), recorded, backend, completions) for shot in recorded.shots)
     finally:
         backend.close()
-    return Replay(lines, recorded.state, _state(recorded, lines), problem)
+    return Replay(lines, recorded.state, _state(recorded, lines), problem, recorded.reencoded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ class _Recorded:
     state: State
     track: int
     clip: str | None
+    reencoded: bool
     engine: Mapping[str, Any]
     face: tuple[int, float]
     calibration: Temperature
@@ -146,6 +149,7 @@ class _Recorded:
             state=State(document["segment"]["state"]),
             track=int(document["segment"]["track"]),
             clip=None if clip is None else Path(str(clip["file"])).name,
+            reencoded=clip is not None and bool(clip.get("reencoded", False)),  # older folders do not say
             engine=engine,
             face=(int(face["size"]), float(face["margin"])),
             calibration=Temperature(**document["calibration"]),

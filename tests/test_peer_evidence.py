@@ -56,6 +56,7 @@ def test_evidence(face, flags_everything, tmp_path, record):
     (one,) = list(dossiers(folder))
     scores = json.loads((one / "scores.json").read_text())
     assert (scores["clip"]["file"], scores["clip"]["video"], scores["clip"]["audio"]) == ("clip.mp4", "h264", None)
+    assert scores["clip"]["reencoded"] is True
     with av.open(str(one / "clip.mp4")) as clip:
         seen = [frame.time for frame in clip.decode(video=0)]
     assert max(seen) - min(seen) >= 2

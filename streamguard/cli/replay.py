@@ -56,5 +56,9 @@ def _diff(result: Replay) -> None:
     out.print(f"{len(wrong)} of {len(result.lines)} scores differ.")
     same = "as recorded" if result.found is result.recorded else f"recorded was {result.recorded.value}"
     out.print(f"State {result.found.value}, {same}.")
+    if result.reencoded:
+        out.print(
+            "The clip was encoded again, since the sender's packets were not to be had: small differences are its loss."
+        )
     if result.clip_error is not None:
         console.complain(result.clip_error)

@@ -1,4 +1,4 @@
-"""The clip: compressed packets in a file as they came, nothing encoded again.
+"""The clip: compressed packets in a file as the tape has them, nothing encoded again here.
 
 MP4 where it takes the codecs, since browsers and C2PA know it; QuickTime for cameras' MJPEG and G.711, which C2PA knows
 too; Matroska for the rest. Sound that none of them takes is left out, and said to be.
@@ -65,7 +65,7 @@ class Clip:
     """What was written: ``ticks`` maps the source's timestamps to the file's, in units of ``time_base``.
 
     Pictures that do not decode, those in front of a recovery point, are not in it. ``left_out``: the codec of a sound
-    that the container does not take.
+    that the container does not take. ``reencoded``: its pictures are not the sender's own packets.
     """
 
     file: str
@@ -73,6 +73,7 @@ class Clip:
     video: str
     audio: str | None
     left_out: str | None
+    reencoded: bool
     time_base: Fraction
     ticks: Mapping[int, int]
 
@@ -84,6 +85,7 @@ class Clip:
             "video": self.video,
             "audio": self.audio,
             "left_out": self.left_out,
+            "reencoded": self.reencoded,
             "time_base": [self.time_base.numerator, self.time_base.denominator],
             "frames": len(self.ticks),
         }
@@ -179,7 +181,7 @@ def read_clip(content: bytes, media: MediaFormat, packets: Sequence[MediaPacket]
     audio, left_out = media.audio_codec, None
     if audio is not None and audio not in container.audio:
         audio, left_out = None, audio
-    return Clip(container.file, container.name, media.video_codec, audio, left_out, base, ticks)
+    return Clip(container.file, container.name, media.video_codec, audio, left_out, media.reencoded, base, ticks)
 
 
 def _blind(video: av.VideoStream, packets: Sequence[av.Packet[Any]]) -> set[int]:

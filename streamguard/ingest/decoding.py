@@ -44,7 +44,7 @@ class PacketReader:
             self._fps = float(rate) if rate else None
             self._audio = sound_stream(container)
             if options.keep_seconds > 0:
-                self.recording = Tape(self._video, self._audio, options.keep_seconds, options.keep_bytes)
+                self.recording = Tape(MediaFormat(self._video, self._audio), options.keep_seconds, options.keep_bytes)
             if options.sound and self._audio is not None:
                 self.sound = _described(self._video, self._audio)
         except BaseException:

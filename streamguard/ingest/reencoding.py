@@ -15,6 +15,7 @@ from av.video.frame import PictureType
 
 from streamguard.ingest.connection import SourceOptions
 from streamguard.ingest.tape import Tape
+from streamguard.media import MediaFormat
 
 RATE: Final = 90_000  # ticks a second (RFC 3551, 5)
 _OPTIONS: Final = {"preset": "ultrafast", "tune": "zerolatency", "crf": "18", "threads": "1"}
@@ -34,7 +35,8 @@ class Reencoder:
         self._encoder.colorspace, self._encoder.color_range = like.colorspace, like.color_range
         self._encoder.flags |= Flags.global_header  # MP4 has the parameter sets in its head
         self._out.start_encoding()
-        self.tape = Tape(stream, None, options.keep_seconds, options.keep_bytes)
+        form = MediaFormat(stream, None, reencoded=True)
+        self.tape = Tape(form, options.keep_seconds, options.keep_bytes)
 
     def keep(self, frame: av.VideoFrame) -> None:
         """Keep a picture. Its planes are read; ``frame.pts`` in ticks of :data:`RATE`, rising."""

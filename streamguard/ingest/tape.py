@@ -22,9 +22,9 @@ class Tape:
     what was kept: a clip never runs across them.
     """
 
-    def __init__(self, video: av.VideoStream, audio: av.AudioStream | None, seconds: float, size: int) -> None:
+    def __init__(self, form: MediaFormat, seconds: float, size: int) -> None:
         """``seconds`` and ``size`` (bytes) bound the pictures; the sound that goes with them is small beside them."""
-        self.format = MediaFormat(video, audio)
+        self.format = form
         self._ring: PacketRing[MediaPacket] = PacketRing(seconds, size)
         self._sound: deque[MediaPacket] = deque()
         self._seconds = seconds

@@ -10,6 +10,7 @@ import pytest
 from streamguard.ingest.connection import SourceOptions
 from streamguard.ingest.container import FileSource
 from streamguard.ingest.tape import Tape
+from streamguard.media import MediaFormat
 from tests.media import patterns, write_video
 
 
@@ -22,7 +23,7 @@ def taped(path, change=lambda packet: None, seconds=60.0):
     """A tape of all packets of a file, each ``change``\\ d on the way."""
     with av.open(str(path)) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
-        tape = Tape(video, audio, seconds, 2**24)
+        tape = Tape(MediaFormat(video, audio), seconds, 2**24)
         for packet in container.demux(video, audio):
             if packet.size:
                 change(packet)
