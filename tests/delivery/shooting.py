@@ -41,13 +41,17 @@ def write_clapper(path, seconds=8, every=2.0, codec="aac", rate=RATE):
 
 
 class Camera:
-    """Shows pictures at 25 a second, in a thread, until it is told to end; with the sound of ``clip`` if given."""
+    """Shows pictures at 25 a second, in a thread, until it is told to end; with the sound of ``clip`` if given.
 
-    def __init__(self, clip=None, pace=1.0):
+    ``noise``: they hardly compress, and fill a connection's buffers within seconds.
+    """
+
+    def __init__(self, clip=None, pace=1.0, *, noise=False):
         self.metrics = Metrics(CollectorRegistry())
         self.broadcast = Broadcast("cam", lambda: None, self.metrics)
         self.shown = 0
         self._clip, self._pace = clip, pace
+        self._noise = np.random.default_rng(1) if noise else None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._play if clip else self._film)
 
@@ -67,7 +71,10 @@ class Camera:
         self.broadcast.opened()
         started = time.monotonic()
         while not self._ended.wait(max(0.0, started + self.shown / FPS / self._pace - time.monotonic())):
-            picture = picture_of_rgb(pattern(self.shown % 2000))
+            rgb = pattern(self.shown % 2000)
+            if self._noise is not None:
+                rgb[64:] = self._noise.integers(0, 256, rgb[64:].shape, np.uint8)
+            picture = picture_of_rgb(rgb)
             self.broadcast.frame(Frame("cam", 1, self.shown, self.shown / FPS, 0.0, "arrival", picture))
             self.shown += 1
 

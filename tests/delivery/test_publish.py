@@ -105,6 +105,29 @@ def test_a_server_that_never_answers_is_given_up_and_holds_nobody():
 
 
 @pytest.mark.servers
+def test_a_server_that_stops_taking_is_given_up_and_gets_it_again(server):
+    settings = PublishSettings(stuck=2.0, answer=5.0, retry=QUICK.retry)
+    with Camera(noise=True) as camera:
+        publisher = Publisher(camera.broadcast, server.url, camera.metrics, settings, random.Random(1))
+        viewing = camera.broadcast.subscribe(most=10_000)
+        publisher.start()
+        until(lambda: camera.value("publish_up") == 1)
+        until(lambda: len(stamps_of(server.record)) >= 5)
+        server.freeze()
+        try:
+            until(lambda: camera.value("publish_attempts_total", outcome="stalled") >= 1)
+            assert camera.value("publish_up") == 0
+            before = camera.value("pictures_encoded_total")
+            until(lambda: camera.value("pictures_encoded_total") > before)
+        finally:
+            server.thaw()
+        until(lambda: camera.value("publish_up") == 1)
+        assert viewing.take(30) is not None, "another viewer had its pictures all the while"
+    publisher.join(30)
+    assert not publisher.running
+
+
+@pytest.mark.servers
 def test_wrong_credentials_are_named(tmp_path):
     require()
     with RtspServer(record=tmp_path / "recorded.mkv", user="bob", password="hunter2") as server, Camera() as camera:
