@@ -10,13 +10,18 @@ import urllib.request
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+import av
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamguard.delivery.events import event_schema
 from streamguard.ingest.demo import truth
+from streamguard.ingest.source import open_source
+from streamguard.pixels import picture_of, rgb_of
 from tests.media import cut, patterns, write_sound, write_video
+from tests.rtsp_server import RtspServer, require
 
 FAST = "demo:?duration=4&pace=0"
 
@@ -72,6 +77,41 @@ def test_two_sources_of_one_name_are_told_apart(streamguard, tmp_path):
     result = streamguard("watch", "my film.mp4", "a b/my film.mp4", "--events", "-")
     assert result.exit_code == 0
     assert {event["data"]["stream"] for event in events_of(result.stdout)} == {"my-film.mp4", "my-film.mp4-2"}
+
+
+@pytest.mark.parametrize(
+    ("address", "complaint"),
+    [
+        ("rtsp://media/live", "'rtsp://media/live' is one address for 2 streams. Put {stream} where their names go."),
+        ("http://media/{stream}", "'http://media/{stream}' can't be published to. Name an RTSP server that records"),
+    ],
+)
+def test_what_can_t_be_published_to_is_refused_before_anything_starts(streamguard, address, complaint):
+    result = streamguard("watch", FAST, FAST, "--publish", address)
+    assert result.exit_code == 2
+    assert complaint in " ".join(result.stderr.split())
+    assert result.stdout == ""
+
+
+def green(picture):
+    """Pixels of the colour in which a face that is clear is framed and labelled."""
+    return int((np.abs(rgb_of(picture).astype(int) - [0, 110, 50]).max(-1) < 30).sum())
+
+
+@pytest.mark.servers
+def test_the_annotated_picture_is_published(streamguard, tmp_path):
+    require()
+    (tmp_path / "streamguard.yaml").write_text('listen: null\nstreams: [{name: live, uri: "demo:?duration=15"}]\n')
+    with RtspServer(record=tmp_path / "recorded.mkv") as server:
+        address = server.url.removesuffix("live") + "{stream}"
+        result = streamguard("watch", "--config", "streamguard.yaml", "--publish", address)
+        assert result.exit_code == 0
+        with av.open(str(tmp_path / "recorded.mkv")) as file:
+            shown = [green(picture_of(frame)) for frame in file.decode(video=0)]
+    with open_source("demo:?duration=1&pace=0").open(1) as connection:
+        filmed = [green(frame.picture) for frame in connection]
+    assert len(shown) > 50
+    assert max(shown) > max(filmed) + 2000
 
 
 def test_a_bad_input_is_named_and_the_rest_goes_on(streamguard, tmp_path):
