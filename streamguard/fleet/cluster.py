@@ -137,26 +137,28 @@ class Cluster:
         """All that there are and were, as Ray said last."""
         return self._machines
 
-    def host(self, machine: Machine) -> Remote:
-        """The actor of a machine: the one that is there, or a new one."""
+    def host(self, machine: Machine) -> Remote | None:
+        """The actor of a machine: the one that is there, or a new one. None where Ray can't say just now: it is asked
+        again at the next beat, and the other machines go on."""
         import ray
+        from ray.exceptions import RayError
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        actor = (
-            ray.remote(Host)
-            .options(
-                name=f"{machine.name}/{machine.key}",
-                lifetime="detached",
-                get_if_exists=True,
-                num_cpus=0,
-                max_restarts=-1,
-                max_task_retries=0,
-                max_concurrency=_BUSY,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(machine.key, soft=False),
-            )
-            .remote(machine.name)
+        options = ray.remote(Host).options(
+            name=f"{machine.name}/{machine.key}",
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=0,
+            max_concurrency=_BUSY,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(machine.key, soft=False),
         )
-        return Remote(actor)
+        try:
+            return Remote(options.remote(machine.name))
+        except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+            log.warning("node '%s' has no process yet: %s", machine.name, str(error).partition("\n")[0])
+            return None
 
     def gather(self, calls: Mapping[str, Call], timeout: float) -> Mapping[str, Answer]:
         """The calls that have been answered within ``timeout`` seconds, or have failed, by key."""

@@ -118,8 +118,8 @@ class FleetRun:
                 self._head.refuse(
                     machine.key, machine.name, "another node has that name. Give it one: ray start --node-name NAME."
                 )
-            elif machine.key not in self._links:
-                self._links[machine.key] = _Link(machine, self._cluster.host(machine))
+            elif machine.key not in self._links and (remote := self._cluster.host(machine)) is not None:
+                self._links[machine.key] = _Link(machine, remote)
 
     def _send(self) -> None:
         now = time.monotonic()
