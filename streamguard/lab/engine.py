@@ -6,7 +6,7 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 import numpy as np
 import typer
 
+from streamguard.errors import UsageError
 from streamguard.frames import F32, U8
 from streamguard.lab import export as files
 from streamguard.lab.augment import Crop
@@ -48,7 +49,7 @@ _USED: Final = {
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """How an engine is made of a run. ``each``: pictures of a source and label that figures are taken on; ``minutes``:
-    simulated ones that operating points are set on."""
+    simulated ones that operating points are set on; ``keep_models``: those in the engine folder stay."""
 
     version: str = "0.1.0"
     threads: int = 1
@@ -56,6 +57,7 @@ class EngineConfig:
     minutes: int = MINUTES
     created: str = ""  # a date; today if empty
     machine: str = ""  # words for the card; found if empty
+    keep_models: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,9 +79,13 @@ def make_engine(
     simulated: Annotated[
         int, typer.Option(min=199, help="Simulated real minutes that operating points are set on.")
     ] = MINUTES,
+    keep_models: Annotated[
+        bool,
+        typer.Option("--keep-models", help="Leave the models in --out as they are; measure and calibrate them anew."),
+    ] = False,
 ) -> None:
     """Export a trained run as an engine folder: variants, manifest, card and licence, each figure measured."""
-    config = EngineConfig(version, threads, each, simulated, machine=machine)
+    config = EngineConfig(version, threads, each, simulated, machine=machine, keep_models=keep_models)
     write_engine(FaceStore(run.parent / "faces.h5"), run, out, config)
 
 
@@ -87,16 +93,19 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
     """As :func:`make_engine`; returns the figures.
 
     Raises:
-        UsageError: a figure is missing.
+        UsageError: a figure is missing, or a model that was to be kept.
     """
     settle_cpu(config.threads)
     net, training, _ = trained(run)
     crop = Crop(training.size, training.margin)
-    out.mkdir(parents=True, exist_ok=True)
     name = out.resolve().name
     models = {"fp32": out / "model.onnx", "int8": out / "model.int8.onnx"}
-    files.export(net, models["fp32"], training.size)
-    files.quantise(models["fp32"], models["int8"], _quantised_on(store, training))
+    if config.keep_models:
+        _refuse_missing(models.values())
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        files.export(net, models["fp32"], training.size)
+        files.quantise(models["fp32"], models["int8"], _quantised_on(store, training))
     held = Held(
         faces_of(store, "search", crop, each=config.each),
         faces_of(store, "calibration", crop, seed=8, each=config.each),
@@ -120,7 +129,7 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
         "batch": training.batch, "resampler": RESAMPLER, "bins": BINS, **_origin(training),
         "machine": config.machine or f"{platform.machine()}, {config.threads} thread(s)",
         "command": f"streamguard lab export --run runs/{run.name} --out engines/{name} --each {config.each} "
-        f"--simulated {config.minutes}",
+        f"--simulated {config.minutes}" + " --keep-models" * config.keep_models,
     }  # fmt: skip
     metrics |= figures | _points(held, raw, runners, scales) | _probed(store, training)
     (run / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
@@ -130,6 +139,12 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
     files.write_manifest(out, files.manifest(models, facts))
     (out / "CARD.md").write_text(with_openings(card(metrics), out), encoding="utf-8")
     return metrics
+
+
+def _refuse_missing(models: Iterable[Path]) -> None:
+    missing = [str(model) for model in models if not model.is_file()]
+    if missing:
+        raise UsageError(f"--keep-models: {', '.join(missing)} is not there. Leave the option out to make it.")
 
 
 def _quantised_on(store: FaceStore, training: TrainConfig) -> U8:

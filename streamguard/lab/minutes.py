@@ -6,6 +6,9 @@ person a picture): a hand-held camera films it - smooth pan, tilt, roll and zoom
 the film passes H.264, and the box wavers as a detector's does. The people in it do not speak, turn or leave; their
 minutes differ by face, light, size, noise and compression alone. What is counted on them is called simulated
 wherever it is told.
+
+Stills that end within the square round the face, or are padded with black there, are passed over: no camera shows half
+a face mirrored or a black wedge beside it, and a net has every reason to waver at such a seam.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ WAVER: Final = 0.012  # standard deviation of the box's centre and size, in shar
 # Standard deviation of pan, tilt (shares of the face), roll (radians), zoom and gain (natural logarithms).
 SHAKE: Final = np.array([0.09, 0.06, math.radians(2.5), 0.05, 0.07])
 _FRAME: Final = 1.9  # side of the filmed picture in faces
+# What a still may lack of the square round its face (shares of its side), and have of black in it (share, level).
+_LACKING, _PADDED, _BLACK = 0.02, 0.05, 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,17 +56,19 @@ def minutes(store: FaceStore, target: Crop, count: int, seed: int = 11, length: 
     """``count`` minutes of as many people, the same for the same ``seed``.
 
     Raises:
-        UsageError: the store has fewer people left for calibration.
+        UsageError: the store has fewer people left for calibration whose still shows the whole face.
     """
     pictures = store.find(SOURCE, "calibration", 0)
     groups = store.rows(SOURCE)["group"]
     people = pictures[np.unique(groups[pictures], return_index=True)[1]]
-    if people.size < count:
+    order = np.random.default_rng(seed).permutation(people)
+    whole = [index for index in order if _whole(store.read(SOURCE, int(index)))]
+    if len(whole) < count:
         raise UsageError(
-            f"{count} simulated minutes need as many people; the calibration part of '{SOURCE}' has {people.size}."
+            f"{count} simulated minutes need as many people; the calibration part of '{SOURCE}' has {people.size}, "
+            f"{len(whole)} of them on a still that shows the whole face."
         )
-    rng = np.random.default_rng(seed)
-    for index in rng.permutation(people)[:count]:
+    for index in whole[:count]:
         drawn = np.random.default_rng([seed, int(index)])
         yield Minute(groups[index].decode(), *film(store.read(SOURCE, int(index)), drawn, target, length))
 
@@ -86,6 +93,17 @@ def film(sample: Sample, rng: np.random.Generator, target: Crop, length: float =
     seen = filmed(shots, int(rng.integers(*CRFS)), rate=round(RATE))
     crops = [crop(picture, box, target.size, target.margin) for picture, box in zip(seen, boxes, strict=True)]
     return np.arange(count, dtype=np.float32) / np.float32(RATE), np.stack(crops)
+
+
+def _whole(sample: Sample) -> bool:
+    """Whether the still has all of the square round the face, and none of it is padding."""
+    box, (height, width) = sample.box, sample.rgb.shape[:2]
+    side = max(box.width, box.height)
+    (x, y), half = box.centre, side / 2
+    if max(half - x, half - y, x + half - width, y + half - height) > _LACKING * side:
+        return False
+    square = sample.rgb[max(0, round(y - half)) : round(y + half), max(0, round(x - half)) : round(x + half)]
+    return bool((square.max(-1) <= _BLACK).mean() <= _PADDED)
 
 
 def _aimed(box: Box, side: float, roll: float, move: tuple[float, float], size: int) -> npt.NDArray[np.float64]:

@@ -8,8 +8,10 @@ import pytest
 pytest.importorskip("h5py")
 
 from streamguard.errors import UsageError
+from streamguard.frames import Box
 from streamguard.lab.augment import Crop
-from streamguard.lab.minutes import RATE, SOURCE, minutes
+from streamguard.lab.data import Sample
+from streamguard.lab.minutes import RATE, SOURCE, _whole, minutes
 
 pytestmark = pytest.mark.lab
 
@@ -35,3 +37,24 @@ def test_nobody_is_filmed_twice(made_store):
     people = len(set(made_store.rows(SOURCE)["group"][made_store.find(SOURCE, "calibration", 0)]))
     with pytest.raises(UsageError, match=f"{people + 1} simulated minutes need as many people"):
         next(minutes(made_store, Crop(32), people + 1))
+
+
+def still(width=200, height=200, box=(20.0, 10.0, 180.0, 190.0), black=0):
+    rgb = np.full((height, width, 3), 90, np.uint8)
+    rgb[:, width - black :] = 0
+    return Sample(rgb, Box(*box), np.zeros((5, 2), np.float32), 0)
+
+
+@pytest.mark.parametrize(
+    ("sample", "whole"),
+    [
+        (still(), True),
+        (still(box=(10.0, 8.0, 180.0, 188.0)), True),
+        (still(box=(0.0, 10.0, 160.0, 190.0)), False),  # 10 of 180 pixels lie left of the still
+        (still(height=185), False),
+        (still(black=15), True),
+        (still(black=40), False),
+    ],
+)
+def test_only_stills_with_the_whole_face_are_filmed(sample, whole):
+    assert _whole(sample) is whole

@@ -221,6 +221,30 @@ def test_int8_that_loses_too_much_does_not_ship(made_store, straight, tmp_path, 
     assert "does not ship" in (tmp_path / "e/CARD.md").read_text()
 
 
+def test_models_can_stay_while_all_else_is_made_anew(made_store, straight, engine, tmp_path, monkeypatch):
+    from streamguard.lab import engine as lab_engine
+
+    monkeypatch.setattr(lab_engine, "LARGEST_LOSS", 1.0)
+    monkeypatch.setattr(calibrate, "POINTS", FEW)
+    monkeypatch.setattr(lab_engine, "_probed", lambda *_: {"probe_supplied": 0.5, "probe_pairs": 0.5})
+    monkeypatch.setattr("streamguard.lab.statistics.RESAMPLES", 20)
+    monkeypatch.setattr("streamguard.lab.calibrate.platt", lambda *_: (2.0, 0.0))
+    kept, again = tmp_path / "e", replace(MADE, keep_models=True, version="0.2.0")
+    with pytest.raises(UsageError, match=r"e/model\.onnx, .*e/model\.int8\.onnx is not there"):
+        write_engine(made_store, straight, kept, again)
+    kept.mkdir()
+    models = {name: (engine / name).read_bytes() for name in ("model.onnx", "model.int8.onnx")}
+    for name, content in models.items():
+        (kept / name).write_bytes(content)
+    write_engine(made_store, straight, kept, again)
+    assert {name: (kept / name).read_bytes() for name in models} == models
+    before, after = (json.loads((folder / "manifest.json").read_text()) for folder in (engine, kept))
+    assert after["version"] == "0.2.0"
+    assert [v["sha256"] for v in after["variants"].values()] == [v["sha256"] for v in before["variants"].values()]
+    assert after["variants"]["fp32"]["calibration"]["temperature"] == 2.0
+    assert "--keep-models" in (kept / "CARD.md").read_text()
+
+
 def test_quantising_needs_pictures(tmp_path):
     with pytest.raises(UsageError, match="got none"):
         files.quantise(tmp_path / "a.onnx", tmp_path / "b.onnx", np.zeros((0, 32, 32, 3), np.uint8))
