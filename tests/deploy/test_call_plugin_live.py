@@ -14,12 +14,12 @@ from tests.deploy.plugin import PLUGIN, SCRIPT, begin, call, guarding, hears, ma
 from tests.servers import browser as browsers
 from tests.servers.site import Canned, Site
 from tests.serving import until
-from tests.test_pipeline import FOUND
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]  # a camera is made first, and shown in its own time
 
 RUNS = int(os.environ.get("RUNS", "1"))
 LAG = 45  # pictures, 1.5 s: from a picture to what is said of it, with the pictures that are still evidence of the last
+SEEDS = (6, 11)  # found through a browser's encoder, too; the traces of seed 3 do not survive that
 SHORT = 200  # seconds that a thing of a moment may take on a machine that does other things as well
 
 # Every so often: the number of the picture that Anna's side shows, and what her badge says.
@@ -60,7 +60,7 @@ def guard(site, https, tmp_path_factory):
         yield server
 
 
-@pytest.fixture(scope="module", params=FOUND if RUNS > 1 else FOUND[-1:])
+@pytest.fixture(scope="module", params=SEEDS if RUNS > 1 else SEEDS[-1:])
 def camera(request, tmp_path_factory):
     """Of a seed that the engine finds; the last has the shortest way to its forged passage."""
     return make_camera(tmp_path_factory.mktemp("camera") / "camera.mjpeg", request.param)
