@@ -10,7 +10,7 @@ from tests.fuzz import media
 from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 8
+SECONDS = 20
 INPUTS = 99
 MEMORY = 1024
 
