@@ -34,21 +34,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-EVERY: Final = 5
-SIZE: Final = 320
-USUAL_SIZE: Final = 640
+SIZE: Final = 320  # pixels; what the detector's ONNX file takes
 CONFIDENCE, OVERLAP = 0.37, 0.5  # of the shipped detector
 
 
 class Row(NamedTuple):
-    """What all contestants of a row get. ``cores`` 0: all; ``size``: (width, height) of the films."""
+    """What all contestants of a row get. ``cores`` 0: all; ``size``: (width, height) of the films; ``every`` and
+    ``search``: which frames the peers search, and at how many pixels."""
 
     cores: int
     streams: int
     size: tuple[int, int]
+    every: int
+    search: int
 
 
-ROWS: Final = {"equal": Row(1, 1, (1920, 1080)), "usual": Row(0, 8, (1280, 720))}
+ROWS: Final = {"equal": Row(1, 1, (1920, 1080), 5, SIZE), "usual": Row(0, 8, (1280, 720), 1, 640)}
 TARGETS: Final = {("equal", "ultralytics"): 2.0, ("usual", "ultralytics"): 8.0, ("usual", "roboflow"): 3.0}
 ENGINES: Final = Path(__file__).resolve().parents[1] / "engines"
 
@@ -116,7 +117,7 @@ def streamguard(clip: Path, row: str, options: argparse.Namespace) -> dict[str, 
         detector, classifier = (
             choice.model_copy(update={"variant": "fp32"}) for choice in (config.detector, config.classifier)
         )
-        sampling = replace(config.sampling, detect_every=EVERY)
+        sampling = replace(config.sampling, detect_every=ROWS[row].every)
         config = config.model_copy(update={"detector": detector, "classifier": classifier, "sampling": sampling})
     with Runner(config) as runner:
         runner.run(clip, 1)
@@ -125,19 +126,23 @@ def streamguard(clip: Path, row: str, options: argparse.Namespace) -> dict[str, 
 
 
 def ultralytics(clip: Path, row: str, options: argparse.Namespace) -> dict[str, float]:
-    """predict() as its documentation has it."""
+    """Its search in a plain loop."""
+    return timed(clip, row, predicted(row, options))
+
+
+def predicted(row: str, options: argparse.Namespace) -> Callable[[Any], Any]:
+    """ultralytics' predict() as its documentation has it: a BGR picture to boxes."""
     import torch
     from ultralytics import YOLO
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    model = YOLO(str(options.weights))
-    size, every = (SIZE, EVERY) if row == "equal" else (USUAL_SIZE, 1)
+    model, size = YOLO(str(options.weights)), ROWS[row].search
 
     def see(bgr: Any) -> Any:
         result = model.predict(bgr, imgsz=size, conf=CONFIDENCE, iou=OVERLAP, verbose=False)[0]
         return result.boxes.xyxy.tolist()
 
-    return timed(clip, row, every, see)
+    return see
 
 
 def plain(clip: Path, row: str, options: argparse.Namespace) -> dict[str, float]:
@@ -162,12 +167,12 @@ def plain(clip: Path, row: str, options: argparse.Namespace) -> dict[str, float]
         kept = cv2.dnn.NMSBoxes(boxes.tolist(), raw[:, 4].tolist(), CONFIDENCE, OVERLAP)
         return [(x, y, x + w, y + h) for x, y, w, h in boxes[np.asarray(kept, int).ravel()]]
 
-    return timed(clip, row, EVERY if row == "equal" else 1, see)
+    return timed(clip, row, see)
 
 
-def timed(clip: Path, row: str, every: int, see: Callable[[Any], Any]) -> dict[str, float]:
+def timed(clip: Path, row: str, see: Callable[[Any], Any]) -> dict[str, float]:
     """A loop over one file to warm up, then the row's."""
-    faces = Faces(len(os.sched_getaffinity(0)))
+    faces, every = Faces(len(os.sched_getaffinity(0))), ROWS[row].every
     looped(clip, 1, every, see, faces)
     faces.count, started = 0, time.perf_counter()
     count = looped(clip, ROWS[row].streams, every, see, faces)
@@ -175,18 +180,15 @@ def timed(clip: Path, row: str, every: int, see: Callable[[Any], Any]) -> dict[s
 
 
 def roboflow(clip: Path, row: str, options: argparse.Namespace) -> dict[str, float]:
-    """Its pipeline, every frame, with the plain search and the classifier as custom logic."""
+    """Its pipeline, with ultralytics' search and the classifier as custom logic."""
     from inference import InferencePipeline  # type: ignore[import-not-found]
-    from ultralytics import YOLO
 
-    model, faces, frames = YOLO(str(options.weights)), Faces(len(os.sched_getaffinity(0))), [0]
-    size, every = (SIZE, EVERY) if row == "equal" else (USUAL_SIZE, 1)
+    see, faces, frames = predicted(row, options), Faces(len(os.sched_getaffinity(0))), [0]
 
     def judge(batch: Any) -> list[None]:
         for frame in batch:
-            if frames[0] % every == 0:
-                result = model.predict(frame.image, imgsz=size, conf=CONFIDENCE, iou=OVERLAP, verbose=False)[0]
-                for box in result.boxes.xyxy.tolist():
+            if frames[0] % ROWS[row].every == 0:
+                for box in see(frame.image):
                     faces.classify(frame.image, box)
             frames[0] += 1
         return [None] * len(batch)
@@ -219,11 +221,7 @@ def child(options: argparse.Namespace) -> None:
     cores = ROWS[options.row].cores
     if cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    try:
-        report: dict[str, Any] = CONTESTANTS[options.contestant](options.clip, options.row, options)
-    except Exception as error:  # noqa: BLE001 - whatever a peer's library raises is what this reports
-        report = {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"}
-    print(json.dumps(report))
+    print(json.dumps(CONTESTANTS[options.contestant](options.clip, options.row, options)))
 
 
 def turn(name: str, row: str, clip: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -235,11 +233,11 @@ def turn(name: str, row: str, clip: Path, options: argparse.Namespace) -> dict[s
         return {"error": "needs --weights, which `streamguard lab detector` writes"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=options.limit)
-        return dict(json.loads(done.stdout.splitlines()[-1]))
     except subprocess.TimeoutExpired:
         return {"error": f"took over {options.limit} s"}
-    except (IndexError, ValueError):
+    if done.returncode:  # a traceback ends with what was wrong
         return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def contest(row: str, clip: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -251,11 +249,10 @@ def contest(row: str, clip: Path, options: argparse.Namespace) -> list[dict[str,
                 reports.append(turn(name, row, clip, options))
     found = []
     for name, reports in turns.items():
-        bad = [report for report in reports if "error" in report]
-        means = (
-            {key: statistics.median(r[key] for r in reports) for key in ("fps", "classified")} if not bad else bad[0]
-        )
-        found.append({"row": row, "contestant": name} | means)
+        figures = next((report for report in reports if "error" in report), None)
+        if figures is None:
+            figures = {key: statistics.median(report[key] for report in reports) for key in ("fps", "classified")}
+        found.append({"row": row, "contestant": name} | figures)
     ours = found[0].get("fps")
     for one in found[1:]:
         if ours and "fps" in one:

@@ -63,5 +63,6 @@ def test_evidence(face, flags_everything, tmp_path, record):
     assert (one / "still.jpg").exists()
     again = replay(one)
     assert again.lines
+    assert again.reencoded
     assert all(line.found is not None for line in again.lines), "every picture that was scored is in the clip"
     assert not all(line.same_pixels for line in again.lines), "they were encoded again"
