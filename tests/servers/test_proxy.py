@@ -89,8 +89,8 @@ def test_nothing_comes_back(echo: int, mode: str) -> None:
 
 
 def test_a_server_that_is_down_resets() -> None:
-    # bound and not listening: nobody can be reached there, and nobody else can be given the port meanwhile. The reset may
-    # come while the client still waits for its connection.
+    # Bound and not listening: nobody can be reached there, and nobody else can be given the port meanwhile. The reset
+    # may come while the client still waits for its connection.
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         with Proxy(nobody.getsockname()[1]) as proxy, pytest.raises(ConnectionResetError), client(proxy) as peer:
