@@ -49,8 +49,8 @@ def folder() -> Iterator[Path]:
 
 def flags_everything(where: Path) -> Path:
     """The shipped classifier with thresholds that every face is over."""
-    engine = where / "deepfake-base"
-    shutil.copytree(load_engine("deepfake-base").folder, engine)
+    engine = where / "deepfake-steady"
+    shutil.copytree(load_engine("deepfake-steady").folder, engine)
     manifest = json.loads((engine / "manifest.json").read_text())
     for holder in (manifest, *manifest["variants"].values()):
         for point in holder.get("operating_points", {}).values():

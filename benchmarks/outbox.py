@@ -69,7 +69,7 @@ class Clocked:
 
 def made(count: int) -> list[Event]:
     """Segment events as they are in use."""
-    engines = (EngineRef("face-yolov8n", "a" * 64, "int8"), EngineRef("deepfake-base", "b" * 64, "bf16"))
+    engines = (EngineRef("face-yolov8n", "a" * 64, "int8"), EngineRef("deepfake-steady", "b" * 64, "bf16"))
     factory = EventFactory(EventContext("studio-1", "mwr82coq", "default", 0.0, engines))
     timeline = Timeline("rtcp", lambda pts: 1_700_000_000 + pts)
     segments = (

@@ -136,7 +136,7 @@ class DetectorChoice(EngineChoice):
 class ClassifierChoice(EngineChoice):
     """The model that judges a face, and what runs it."""
 
-    engine: Annotated[str, Field(min_length=1)] = "deepfake-base"
+    engine: Annotated[str, Field(min_length=1)] = "deepfake-steady"
     """A name of `streamguard engines list`, or a folder with a manifest.json."""
 
 

@@ -20,8 +20,8 @@ from streamguard.pipeline import Guard
 @pytest.fixture(scope="session")
 def flags_everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped classifier with thresholds that every face is over: a folder."""
-    folder = tmp_path_factory.mktemp("engine") / "deepfake-base"
-    shutil.copytree(load_engine("deepfake-base").folder, folder)
+    folder = tmp_path_factory.mktemp("engine") / "deepfake-steady"
+    shutil.copytree(load_engine("deepfake-steady").folder, folder)
     manifest = json.loads((folder / "manifest.json").read_text())
     for holder in (manifest, *manifest["variants"].values()):
         for point in holder.get("operating_points", {}).values():
@@ -34,7 +34,7 @@ def flags_everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def damaged_engine(tmp_path: Path) -> Path:
     """A folder with the classifier, one bit of its model flipped."""
     folder = tmp_path / "damaged"
-    shutil.copytree(load_engine("deepfake-base").folder, folder)
+    shutil.copytree(load_engine("deepfake-steady").folder, folder)
     model = folder / "model.onnx"
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1

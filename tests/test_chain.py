@@ -28,7 +28,7 @@ def test_a_stream_can_be_held_against_every_operating_point_of_the_variant_that_
 
 def test_sampling_that_no_operating_point_holds_for():
     with pytest.raises(ConfigError, match="'sampling' can't be followed"):
-        calibrated_sampling(SamplerSettings(lowest_hz=100.0), load_engine("deepfake-base"))
+        calibrated_sampling(SamplerSettings(lowest_hz=100.0), load_engine("deepfake-steady"))
 
 
 def test_there_is_a_core():

@@ -54,7 +54,7 @@ def test_defaults_without_a_file() -> None:
     assert config.listen == "127.0.0.1:8080"
     assert config.events is None
     assert config.sampling == SamplerSettings(detect_every=5, classify_hz=5.0)
-    assert (config.detector.engine, config.classifier.engine) == ("face-yolov8n", "deepfake-base")
+    assert (config.detector.engine, config.classifier.engine) == ("face-yolov8n", "deepfake-steady")
     assert (config.detector.backend, config.detector.variant) == ("openvino", "auto")
 
 

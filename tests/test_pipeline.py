@@ -148,7 +148,7 @@ def test_threads_end_with_the_run(faceless):
     ("config", "error", "named"),
     [
         ({"operating_point": "bold"}, ConfigError, "no operating point 'bold'"),
-        ({"detector": DetectorChoice(engine="deepfake-base")}, EngineForeign, "is no detector"),
+        ({"detector": DetectorChoice(engine="deepfake-steady")}, EngineForeign, "is no detector"),
         ({"classifier": ClassifierChoice(engine="face-yolov8n")}, EngineForeign, "no classifier of square faces"),
     ],
 )

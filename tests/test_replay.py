@@ -131,7 +131,7 @@ def test_another_engine_is_refused_by_name(folder):
         return lambda document: document["engines"][1].update({key: value})
 
     change(folder, of("sha256", "0" * 64))
-    with pytest.raises(EngineForeign, match="engine 'deepfake-base' with SHA-256 0000"):
+    with pytest.raises(EngineForeign, match="engine 'deepfake-steady' with SHA-256 0000"):
         replay(folder)
     change(folder, of("name", "unheard-of"))
     with pytest.raises(EngineForeign, match="'unheard-of' is neither shipped"):
@@ -143,7 +143,7 @@ def test_another_variant_is_refused_by_name(folder):
         document["engines"][1]["variant_sha256"] = "0" * 64
 
     change(folder, alter)
-    with pytest.raises(EngineForeign, match=r"variant '.*' of engine 'deepfake-base'"):
+    with pytest.raises(EngineForeign, match=r"variant '.*' of engine 'deepfake-steady'"):
         replay(folder)
 
 

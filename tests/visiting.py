@@ -42,7 +42,12 @@ class Room:
 
 @contextmanager
 def room(
-    folder: Path, sources: Sequence[Source], *, engine: str = "deepfake-base", longest: float = 4.0, **settings: Any
+    folder: Path,
+    sources: Sequence[Source],
+    *,
+    engine: str = Config().classifier.engine,
+    longest: float = 4.0,
+    **settings: Any,
 ) -> Iterator[Room]:
     """Streams being watched behind a server with tokens, labels and evidence, all below ``folder``.
 

@@ -28,6 +28,7 @@ LARGEST_FACE: Final = 300.0
 _UP: Final = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 _DOWN: Final = (cv2.INTER_AREA, cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 _PRESETS: Final = ("ultrafast", "superfast", "veryfast", "faster")
+_EXPOSURE: Final = 0.14  # standard deviation of a twin's gain, natural logarithm: twice that of `lab.minutes`
 _MATRICES: Final[tuple[Matrix, ...]] = ("bt601", "bt709")
 
 
@@ -54,13 +55,14 @@ class Chain:
 
     def twice(self, rgb: U8, box: Box, target: Crop) -> tuple[U8, U8]:
         """As :meth:`apply`, and the same degraded picture as one more program would store it: once more through a mild
-        codec, with the box that its detector finds there. A person sees no difference between the two."""
+        codec, with the box that its detector finds there, and in the light of another moment: a camera's exposure
+        wavers and clips. None of that is a trace of a forgery."""
         rng, again = np.random.default_rng(self.seed), np.random.default_rng((self.seed, 1))
         degraded, box = self._degraded(rgb, box, rng)
         picture = picture_of_rgb(degraded, matrix=_MATRICES[rng.integers(2)])
         box = _as_a_detector(box, rng)
         first = crop(picture, box, target.size, target.margin)
-        stored = picture_of_rgb(_stored(degraded, again), matrix=_MATRICES[again.integers(2)])
+        stored = picture_of_rgb(_stored(_exposed(degraded, again), again), matrix=_MATRICES[again.integers(2)])
         return first, crop(stored, _as_a_detector(box, again, 0.015), target.size, target.margin)
 
     @staticmethod
@@ -232,6 +234,12 @@ def _shifted(rgb: U8, dx: int, dy: int) -> U8:
     height, width = rgb.shape[:2]
     padded = cv2.copyMakeBorder(rgb, 4, 4, 4, 4, cv2.BORDER_REPLICATE)
     return np.ascontiguousarray(padded[4 + dy : 4 + dy + height, 4 + dx : 4 + dx + width], np.uint8)
+
+
+def _exposed(rgb: U8, rng: np.random.Generator) -> U8:
+    """The picture with another gain, like one at another moment; what passes the white is lost."""
+    gain = np.float32(np.exp(rng.normal(0, _EXPOSURE)))
+    return np.asarray(np.clip(np.rint(rgb * gain), 0, 255), np.uint8)
 
 
 def _stored(rgb: U8, rng: np.random.Generator) -> U8:

@@ -1,20 +1,24 @@
 """Raw logits to calibrated ones, and operating points of the statistic, on the calibration part alone.
 
-Split conformal prediction (Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005; Papadopoulos
-et al., ECML 2002): the unit is one minute of one person, its number the highest value that the statistic reaches in
-it. Of ``n`` such minutes in ascending order, the ``ceil((n + 1) (1 - alpha))``-th is passed by a fresh exchangeable
-minute with probability ``alpha`` at most, whatever the scores are distributed like. Level and rise
-(:class:`~streamguard.decision.statistics.Rise`) share ``alpha`` equally. Each minute is scored at an ordinary and at
-nearly the lowest rate that serving allows; the higher value counts. A point whose rank lies beyond ``n`` is not made.
+Two floors come first, from data that the minutes are no part of:
 
-The minutes are simulated (:mod:`streamguard.lab.minutes`): people in them do not speak or turn. So the rule, fixed
-before any clip and the made stream were scored, adds two floors that only raise a threshold:
-
-- the highest value on a real talking face of the calibration people, plus a margin, for level and rise;
+- the highest value on a real talking face of the calibration people, plus a margin, for the level and for the rise
+  (:class:`~streamguard.decision.statistics.Rise`);
 - for the level, the quantile of the calibrated logits of the calibration part's real faces, as they are and degraded
-  (each counts as if its score stood still),
+  (each counts as if its score stood still), up to :data:`HIGHEST`, beyond which clipped scores hardly carry the
+  statistic.
 
-up to :data:`HIGHEST`, beyond which clipped scores hardly carry the statistic. No guarantee for real streams follows.
+Then split conformal prediction (Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005;
+Papadopoulos et al., ECML 2002): the unit is one minute of one person, its number the most by which the statistic passes
+the floors in it, the level one or the rise the other. Of ``n`` such minutes in ascending order, the
+``ceil((n + 1) (1 - alpha))``-th is passed by a fresh exchangeable minute with probability ``alpha`` at most, whatever
+the scores are distributed like: by so much both floors are raised. It is one statistic, as in serving
+(:func:`~streamguard.decision.passage.lifted`), so nothing is lost to two that share an error. Each minute is scored at
+an ordinary and at nearly the lowest rate that serving allows; the higher value counts. A point whose rank lies beyond
+``n`` is not made.
+
+The rule was fixed before any clip and the made stream were scored. The minutes are simulated
+(:mod:`streamguard.lab.minutes`): people in them do not speak or turn. No guarantee for real streams follows.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from streamguard.decision.statistics import SPREAD
 from streamguard.errors import UsageError
 from streamguard.frames import F32
 from streamguard.lab.scoring import SHORTEST, Faces, Scorer, Track, peak
@@ -40,17 +45,18 @@ SLOWER: Final = 2  # every second score of a simulated minute: the lowest rate t
 
 class Rule(NamedTuple):
     """``alpha``: share of fresh simulated minutes that may be flagged; ``quantile`` of single real faces; ``margin``
-    over the highest real track (half of it for the rise)."""
+    over the highest level of a real track, ``step`` over its highest rise, in spreads."""
 
     alpha: float
     quantile: float
     margin: float
+    step: float
 
 
 POINTS: Final = {
-    "default": Rule(0.01, 0.98, 0.5),
-    "strict": Rule(0.001, 0.995, 1.0),
-    "sensitive": Rule(0.05, 0.95, 0.0),
+    "default": Rule(0.01, 0.98, 0.5, 1.0),
+    "strict": Rule(0.001, 0.995, 1.0, 2.0),
+    "sensitive": Rule(0.05, 0.95, 0.0, 0.0),
 }
 
 
@@ -141,13 +147,13 @@ def operating_points(real: npt.NDArray[np.float64], talking: Maxima, minutes: Ma
     points: dict[str, dict[str, Any]] = {}
     count = minutes.level.size
     for name, rule in POINTS.items():
-        level, rise = conformal(minutes.level, rule.alpha / 2), conformal(minutes.rise, rule.alpha / 2)
-        if level is None or rise is None:
-            continue
         faces = float(np.quantile(np.clip(real, -4, 4), rule.quantile))
-        floor = min(HIGHEST, max(faces, float(talking.level.max()) + rule.margin))
-        threshold = round(max(level, floor), 3)
-        risen = round(max(LEAST_RISE, rise, float(talking.rise.max()) + rule.margin / 2), 3)
+        level = min(HIGHEST, max(faces, float(talking.level.max()) + rule.margin))
+        rise = max(LEAST_RISE, float(talking.rise.max()) + rule.step * SPREAD)
+        passed = conformal(np.maximum(minutes.level - level, minutes.rise - rise), rule.alpha)
+        if passed is None:
+            continue
+        threshold, risen = (_upwards(floor + max(0.0, passed)) for floor in (level, rise))
         flagged, made = (found.flagged(threshold, risen) for found in (talking, minutes))
         promise = (
             f"At most {rule.alpha:.1%} of fresh simulated minutes of real faces are flagged, if they are like those it "
@@ -157,5 +163,10 @@ def operating_points(real: npt.NDArray[np.float64], talking: Maxima, minutes: Ma
         )
         points[name] = {"threshold": threshold, "rise": risen, "promise": promise}
     if "default" not in points:
-        raise UsageError(f"{count} simulated minutes are too few for the operating point 'default'. 199 will do.")
+        raise UsageError(f"{count} simulated minutes are too few for the operating point 'default'. 99 will do.")
     return points
+
+
+def _upwards(logit: float) -> float:
+    """Three digits, and not less than it was: what did not pass the one does not pass the other."""
+    return math.ceil(round(1000 * logit, 6)) / 1000

@@ -63,7 +63,8 @@ part.
 
 {points}
 
-A track is flagged where its level passes the threshold, or where it rises above its own earlier level by the rise.
+A track is flagged where its level passes the threshold, or where it rises above its own earlier level by the rise, in
+logits of a track of ordinary unrest (`decision.statistics.Rise`).
 The minutes are simulated (`lab.minutes`); the rule is `lab.calibrate`. **No false-alarm rate is guaranteed** on real
 streams.
 
@@ -123,8 +124,7 @@ def _tables(metrics: Mapping[str, Any]) -> dict[str, str]:
         for row in metrics["figures"]
     ]
     points = [
-        f"- `{name}` ({variant}): threshold {point['threshold']}, rise {point['rise']} (logits of the statistic). "
-        f"{point['promise']}"
+        f"- `{name}` ({variant}): threshold {point['threshold']}, rise {point['rise']} (logits). {point['promise']}"
         for variant, points in metrics["points"].items()
         for name, point in points.items()
     ]

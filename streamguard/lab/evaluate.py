@@ -1,8 +1,8 @@
 """``streamguard lab evaluate``: what an engine or a run can do on faces and streams that it never saw.
 
-    streamguard lab evaluate --engine engines/deepfake-base --out runs/evaluate
-    streamguard lab evaluate --engine engines/deepfake-base --out runs/streams --parts streams
-    streamguard lab evaluate --engine engines/deepfake-base --out runs/final --final --because "release 0.2"
+    streamguard lab evaluate --engine engines/deepfake-steady --out runs/evaluate
+    streamguard lab evaluate --engine engines/deepfake-steady --out runs/streams --parts streams
+    streamguard lab evaluate --engine engines/deepfake-steady --out runs/final --final --because "release 0.2"
 
 The run folder holds config.json, log.jsonl (a line a finished piece: ``--resume`` goes on after the last), ``arrays/``
 (scores), metrics.json and plots. Other parts may be added to it later. Development figures come from the part

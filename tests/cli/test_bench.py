@@ -9,7 +9,7 @@ ROW = {"streams": 4, "faces": 1.0, "every": 5, "fps": 301.3, "limit_fps": 350.1,
 REPORT = {
     "machine": "A processor of a rather long name @ 2.00GHz, 2 cores",
     "date": "2026-11-21",
-    "engines": {"face-yolov8n": "0" * 16, "deepfake-base": "1" * 16},
+    "engines": {"face-yolov8n": "0" * 16, "deepfake-steady": "1" * 16},
     "decode_fps": 412.4,
     "detector_ms": {"int8": 3.219, "fp32": 9.04},
     "classifier_ms": {"bf16": 5.5},

@@ -14,7 +14,7 @@ from streamguard.decision.calibration import (
 from streamguard.errors import ConfigError, EngineForeign
 
 MANIFEST = {
-    "name": "deepfake-base",
+    "name": "deepfake-steady",
     "variants": {
         "fp32": {"calibration": {"temperature": 2.0, "bias": -0.5}},
         "int8": {
@@ -40,7 +40,7 @@ def test_each_variant_has_its_calibration(variant, expected):
 
 
 def test_an_unknown_variant_has_none():
-    with pytest.raises(EngineForeign, match=r"'deepfake-base' has no calibration for its variant 'bf16'"):
+    with pytest.raises(EngineForeign, match=r"'deepfake-steady' has no calibration for its variant 'bf16'"):
         temperature(MANIFEST, "bf16")
 
 
@@ -94,7 +94,9 @@ def test_an_operating_point_with_a_rise():
 
 
 def test_an_unknown_operating_point_names_the_known():
-    with pytest.raises(ConfigError, match=r"'deepfake-base' has no operating point 'lax'. It has: 'strict', 'default'"):
+    with pytest.raises(
+        ConfigError, match=r"'deepfake-steady' has no operating point 'lax'. It has: 'strict', 'default'"
+    ):
         operating_point(MANIFEST, "lax")
     with pytest.raises(ConfigError, match="It has: none"):
         operating_point({"name": "odd"}, "default")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamguard.decision.statistics import Ewma, Rise
+from streamguard.decision.statistics import CALMEST, SPREAD, Ewma, Rise
 
 
 def fed(logits, hz=5.0, **options):
@@ -168,8 +168,42 @@ def test_a_rise_is_the_same_at_every_rate():
           for hz in (2, 5, 25) for times in [[i / hz for i in range(20 * hz)]]}  # fmt: skip
     for second in (10.0, 14.0, 16.0, 19.0):
         found = [at[hz][second] for hz in at]
-        assert max(found) - min(found) < 0.25
+        assert max(found) - min(found) < 0.1 * max(found) + 0.1
         assert (min(found) > 1.2) == (second > 12)
+
+
+def wavering(spread, rise=0.0, seconds=30):
+    """Scores that waver about -2 with that standard deviation, and stand ``rise`` higher after ``seconds``."""
+    return [
+        (i / 5, -2.0 + spread * math.sqrt(2) * math.sin(1.7 * i) + rise * (i >= 5 * seconds))
+        for i in range(5 * (seconds + 4))
+    ]
+
+
+def test_a_rise_counts_less_on_a_restless_track():
+    still, usual, wild = (risen(wavering(spread, 1.5))[-1] for spread in (0.0, SPREAD, 3 * SPREAD))
+    assert 0.8 < usual < 1.5  # the level has some of what was before, what was before some of it, and the scale too
+    assert wild == pytest.approx(usual / 3, rel=0.2)
+    assert usual < still < 1.5 * SPREAD / CALMEST
+
+
+def test_what_rose_hardly_widens_the_scale_that_it_is_measured_by():
+    rise = Rise()
+    for pts, logit in wavering(SPREAD, 3.0):
+        rise.update(pts, logit, logit)
+    assert SPREAD < rise.spread < 1.3 * SPREAD
+
+
+def test_a_track_is_taken_for_an_ordinary_one_until_more_is_known():
+    rise, early = Rise(), 0.0
+    assert rise.spread == pytest.approx(SPREAD)
+    for pts, logit in wavering(2 * SPREAD):
+        rise.update(pts, logit, logit)
+        if pts == 5.0:
+            early = rise.spread
+    assert SPREAD < early < rise.spread < 2.1 * SPREAD
+    rise.restart()
+    assert rise.spread == pytest.approx(SPREAD)
 
 
 def test_a_change_that_stays_becomes_the_tracks_own():

@@ -18,7 +18,7 @@ from streamguard.frames import Segment, State
 from streamguard.metrics import Metrics
 
 MEBIBYTE = 1 << 20
-CONTEXT = EventContext("studio", "r7", "default", 0.0, (EngineRef("deepfake-base", "b" * 64, "bf16"),))
+CONTEXT = EventContext("studio", "r7", "default", 0.0, (EngineRef("deepfake-steady", "b" * 64, "bf16"),))
 TIMELINE = Timeline("file", lambda pts: 1_700_000_000 + pts)
 
 

@@ -27,7 +27,7 @@ from streamguard.delivery.events import (
 )
 from streamguard.frames import Box, Quality, Segment, State
 
-ENGINES = (EngineRef("face-yolov8n", "a" * 64, "int8"), EngineRef("deepfake-base", "b" * 64, "bf16"))
+ENGINES = (EngineRef("face-yolov8n", "a" * 64, "int8"), EngineRef("deepfake-steady", "b" * 64, "bf16"))
 CONTEXT = EventContext("studio 1", "r7", "default", 0.0, ENGINES)
 TIMELINE = Timeline("file", lambda pts: 1_700_000_000 + pts)
 SIGHTING = Sighting(Box(10.04, 20, 110, 140.26), Quality(100.0, 251.333))
@@ -99,7 +99,7 @@ def test_segment_opened_is_complete(factory: EventFactory) -> None:
             "threshold": 0.5,
             "engines": [
                 {"name": "face-yolov8n", "sha256": "a" * 64, "variant": "int8"},
-                {"name": "deepfake-base", "sha256": "b" * 64, "variant": "bf16"},
+                {"name": "deepfake-steady", "sha256": "b" * 64, "variant": "bf16"},
             ],
         },
     }

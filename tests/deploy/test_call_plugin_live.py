@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]  # a camera is made
 
 RUNS = int(os.environ.get("RUNS", "1"))
 LAG = 45  # pictures, 1.5 s: from a picture to what is said of it, with the pictures that are still evidence of the last
-SEEDS = (6, 11)  # found through a browser's encoder, too; the traces of seed 3 do not survive that
+SEEDS = (3, 6, 11)
 SHORT = 200  # seconds that a thing of a moment may take on a machine that does other things as well
 
 # Every so often: the number of the picture that Anna's side shows, and what her badge says.
@@ -109,7 +109,7 @@ def test_a_forged_passage_is_flagged_and_nothing_else(context, site, guard, came
     assert "clear" in real
     assert "flagged" not in real
     shown = next(text for _, state, text in seen if state == "flagged")
-    assert re.fullmatch(r"flagged: 0\.\d\d \(threshold 0\.\d\d\)", shown)
+    assert re.fullmatch(r"flagged: [01]\.\d\d \(threshold 0\.\d\d\)", shown)
     assert re.search(r"mean 0\.\d\d, peak 0\.\d\d", segment)
     assert re.fullmatch("inconclusive: .+", ben), "a drawing has no face"
 

@@ -62,7 +62,7 @@ def told(tmp_path):
 def test_it_says_what_it_is(hand, config, damaged_engine):
     hello = hand.agent.hello(settings_of(config))
     assert (hello.version, hello.problems) == (__version__, ())
-    assert hello.engines.keys() == {"face-yolov8n", "deepfake-base"}
+    assert hello.engines.keys() == {"face-yolov8n", "deepfake-steady"}
     bad = config.model_copy(update={"classifier": ClassifierChoice(engine=str(damaged_engine), variant="fp32")})
     assert "has SHA-256" in hand.agent.hello(settings_of(bad)).problems[0]
 

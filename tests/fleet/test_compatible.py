@@ -16,7 +16,7 @@ from streamguard.ownership import FleetSettings
 from streamguard.version import __version__
 
 DOOR = (StreamConfig(name="door", uri="demo:"),)
-ENGINES = {"face-yolov8n": "a" * 64, "deepfake-base": "b" * 64}
+ENGINES = {"face-yolov8n": "a" * 64, "deepfake-steady": "b" * 64}
 
 
 def test_nodes_that_fit():
@@ -31,8 +31,8 @@ def test_nodes_that_fit():
             rf"node 'b' runs StreamGuard 0.0.9, the head {__version__}. Install the same",
         ),
         (
-            Hello("x", __version__, ENGINES | {"deepfake-base": "c" * 64}, 4),
-            "node 'b': its engine 'deepfake-base' has SHA-256 cccccccccccccccc..., the head's bbbbbbbbbbbbbbbb",
+            Hello("x", __version__, ENGINES | {"deepfake-steady": "c" * 64}, 4),
+            "node 'b': its engine 'deepfake-steady' has SHA-256 cccccccccccccccc..., the head's bbbbbbbbbbbbbbbb",
         ),
         (Hello("x", __version__, {}, 4, ("engine 'mine' is neither shipped", "more")), "node 'b': engine 'mine' is ne"),
     ],
@@ -90,7 +90,7 @@ sinks:
 """
     (tmp_path / "c.yaml").write_text(text)
     engine, file, hook = problems_here(load_config(tmp_path / "c.yaml", {}))
-    assert "engine 'deepfake-base': " in engine
+    assert "engine 'deepfake-steady': " in engine
     assert "has SHA-256" in engine
     assert "sink 'file': there is no folder" in file
     assert "sink 'hook': secret_env 'NO_SUCH_TOKEN': it is not set" in hook
@@ -98,12 +98,12 @@ sinks:
 
 def test_a_variant_that_is_not_there_is_named():
     config = Config(classifier=ClassifierChoice(variant="int3"))
-    assert problems_here(config) == ["engine 'deepfake-base' has no variant 'int3'."]
+    assert problems_here(config) == ["engine 'deepfake-steady' has no variant 'int3'."]
 
 
 def test_what_is_there_is_no_problem():
     assert problems_here(Config()) == []
-    assert set(engines_of(Config())) == {"face-yolov8n", "deepfake-base"}
+    assert set(engines_of(Config())) == {"face-yolov8n", "deepfake-steady"}
 
 
 def test_a_fleet_has_streams_and_no_single_file_of_events():

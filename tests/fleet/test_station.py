@@ -77,7 +77,7 @@ def test_two_stations_never_share_an_outbox(config):
 
 
 def test_what_was_opened_before_a_failure_is_closed(config, tmp_path):
-    bad = config.model_copy(update={"classifier": ClassifierChoice(engine="deepfake-base", variant="int3")})
+    bad = config.model_copy(update={"classifier": ClassifierChoice(engine="deepfake-steady", variant="int3")})
     with pytest.raises(Exception, match="int3"), Station(bad):
         pass
     with Station(config) as station:

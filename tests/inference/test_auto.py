@@ -197,10 +197,10 @@ def test_on_this_machine_auto_works_and_names_what_it_tried(caplog, monkeypatch)
         ("face-yolov8n", "auto", "auto"),
         ("face-yolov8n", "fp16", "fp32"),
         ("face-yolov8n", "int8", "int8"),
-        ("deepfake-base", "auto", "fp32"),
-        ("deepfake-base", "fp16", "fp32"),
-        ("deepfake-base", "fp32", "fp32"),
-        ("deepfake-base", "bf16", "bf16"),
+        ("deepfake-steady", "auto", "fp32"),
+        ("deepfake-steady", "fp16", "fp32"),
+        ("deepfake-steady", "fp32", "fp32"),
+        ("deepfake-steady", "bf16", "bf16"),
     ],
 )
 def test_the_precision_on_the_cpu_keeps_the_thresholds(engine, asked, given):

@@ -52,14 +52,14 @@ def test_the_detectors_agree_within_a_pixel_and_a_thousandth():
 
 
 def test_the_classifiers_agree_within_a_thousandth():
-    engine = load_engine("deepfake-base")
+    engine = load_engine("deepfake-steady")
     ov, ort = (outputs(name, engine) for name in BACKENDS)
     assert ov.shape == ort.shape == (4, 1)
     assert np.abs(1 / (1 + np.exp(-ov)) - 1 / (1 + np.exp(-ort))).max() < 1e-3
 
 
 def test_precision_is_explicit(backend_name):
-    engine = load_engine("deepfake-base")
+    engine = load_engine("deepfake-steady")
     inbox = SimpleQueue()
     backend = create_backend(backend_name, engine, "auto", inbox, slots=1)
     assert backend.variant == backend.variants[0]
@@ -68,7 +68,7 @@ def test_precision_is_explicit(backend_name):
 
 
 def test_completions_carry_their_token_and_own_their_memory(backend_name):
-    engine = load_engine("deepfake-base")
+    engine = load_engine("deepfake-steady")
     inbox = SimpleQueue()
     backend = create_backend(backend_name, engine, "fp32", inbox, slots=2)
     batch = pictures(engine, 2)

@@ -12,7 +12,7 @@ from streamguard.inference.choices import ChoiceCache, choice_key, choose
 from streamguard.inference.engines import load_engine
 from streamguard.inference.openvino import OpenVinoBackend, library, usual_order
 
-DETECTOR, CLASSIFIER = load_engine("face-yolov8n"), load_engine("deepfake-base")
+DETECTOR, CLASSIFIER = load_engine("face-yolov8n"), load_engine("deepfake-steady")
 
 
 def key_of(engine, **changes):

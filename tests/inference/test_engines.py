@@ -27,7 +27,7 @@ def edit(folder, change):
 
 
 def test_both_engines_ship():
-    assert {folder.name for folder in engine_folders()} >= {FACE, "deepfake-base"}
+    assert {folder.name for folder in engine_folders()} >= {FACE, "deepfake-steady"}
 
 
 @pytest.mark.parametrize("name", [folder.name for folder in engine_folders()])

@@ -10,7 +10,7 @@ from streamguard.inference.engines import load_engine
 from streamguard.inference.measure import main, measure, measure_apart
 from streamguard.inference.openvino import usual_order
 
-ENGINE = load_engine("deepfake-base")
+ENGINE = load_engine("deepfake-steady")
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_every_variant_is_measured_and_told_of():
     found = measure(ENGINE, "openvino", heard.append)
     assert set(found) == set(usual_order(ENGINE))
     assert all(value > 0 for value in found.values())
-    assert "deepfake-base: round 3 of 3" in heard
+    assert "deepfake-steady: round 3 of 3" in heard
 
 
 def test_a_refusal_in_the_child_is_named():
@@ -35,7 +35,7 @@ def test_a_refusal_in_the_child_is_named():
 
 def test_a_child_that_crashes_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(measuring, "_CHILD", "import os; os.abort()")
-    with pytest.raises(EngineError, match=r"measuring 'deepfake-base' on openvino ended with code -6"):
+    with pytest.raises(EngineError, match=r"measuring 'deepfake-steady' on openvino ended with code -6"):
         measure_apart(ENGINE, "openvino")
 
 
@@ -43,4 +43,4 @@ def test_the_child_says_why_it_refuses(tmp_path, capsys):
     folder = shutil.copytree(ENGINE.folder, tmp_path / "engine")
     (folder / "model.onnx").write_bytes(b"something else")
     assert main(str(folder), "openvino") == 2
-    assert '{"refused": "engine \'deepfake-base\'' in capsys.readouterr().out
+    assert '{"refused": "engine \'deepfake-steady\'' in capsys.readouterr().out

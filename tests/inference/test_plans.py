@@ -79,7 +79,7 @@ def test_a_stale_plan_is_built_again_and_its_difference_named(cache, caplog, cha
 
 
 def test_plans_of_other_engines_variants_and_devices_live_side_by_side(cache):
-    keys = [key(), key(engine="deepfake-base"), key(variant="int8"), key(capability="8.6"), key(library="tensorrt")]
+    keys = [key(), key(engine="deepfake-steady"), key(variant="int8"), key(capability="8.6"), key(library="tensorrt")]
     for number, one in enumerate(keys):
         cache.get(one, Builder(b"%d" % number))
     assert [cache.get(one, Builder()) for one in keys] == [b"0", b"1", b"2", b"3", b"4"]

@@ -5,7 +5,7 @@ from streamguard.inference.engines import load_engine
 from streamguard.inference.openvino import library
 from streamguard.inference.tuning import tune
 
-ENGINE = load_engine("deepfake-base")
+ENGINE = load_engine("deepfake-steady")
 
 
 def test_a_choice_is_measured_in_a_child_and_kept(tmp_path):
@@ -15,8 +15,8 @@ def test_a_choice_is_measured_in_a_child_and_kept(tmp_path):
     assert {"fp32", "int8"} <= tuned.milliseconds.keys()
     assert tuned.variant in ENGINE.variants  # which of them is fastest depends on the processor
     assert tuned.kept is not None
-    assert tuned.line.startswith(f"deepfake-base on openvino: {tuned.variant} (")
-    assert heard[-1] == "deepfake-base: round 12 of 12"
+    assert tuned.line.startswith(f"deepfake-steady on openvino: {tuned.variant} (")
+    assert heard[-1] == "deepfake-steady: round 12 of 12"
     assert tuned.to_json().keys() == {
         "name", "sha256", "processor", "backend", "library", "milliseconds", "variant", "reason", "kept",
     }  # fmt: skip

@@ -42,6 +42,17 @@ def test_chains_cover_soft_and_sharp(face):
     assert max(found) > 8 * min(found)
 
 
+def test_twins_show_one_picture_in_the_light_of_two_moments(face):
+    bright = np.asarray(np.clip(face.rgb.astype(int) + 90, 0, 255), np.uint8)
+    pairs = [Chain(seed).twice(bright, face.box, Crop(64)) for seed in range(20)]
+    assert all((first == Chain(seed).apply(bright, face.box, Crop(64))).all() for seed, (first, _) in enumerate(pairs))
+    assert np.median([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairs]) > 0.95
+    gains = [np.log(b.mean() / a.mean()) for a, b in pairs]
+    assert min(gains) < -0.1 < 0.05 < max(gains)
+    whiter = [(b == 255).mean() - (a == 255).mean() for a, b in pairs]
+    assert max(whiter) > 0.02, "what passes the white is lost"
+
+
 def test_codecs_return_the_same_picture_a_little_worse(face):
     rgb = np.ascontiguousarray(face.rgb)
     for worse, better in ((jpeg(rgb, 30), jpeg(rgb, 95)), (h264([rgb] * 3, 40), h264([rgb] * 3, 18))):

@@ -30,7 +30,7 @@ from streamguard.lab.train import EARLY, TrainConfig, _step, lineage, load_state
 # torch's tracing exporter and the quantiser announce deprecations of their own: not ours to fix.
 pytestmark = [pytest.mark.lab, pytest.mark.filterwarnings("ignore")]
 MADE = EngineConfig(each=4, minutes=4, created="2026-01-01", machine="a test")
-FEW = {"default": Rule(0.9, 0.98, 0.5), "strict": Rule(0.8, 0.995, 1.0)}  # what four minutes can tell
+FEW = {"default": Rule(0.9, 0.98, 0.5, 1.0), "strict": Rule(0.8, 0.995, 1.0, 2.0)}  # what four minutes can tell
 TINY = TrainConfig(size=32, batch=8, steps=4, warm_up=2, pretrained=False)
 
 
@@ -163,7 +163,7 @@ def engine(made_store, straight, tmp_path_factory):
         patch.setattr(lab_engine, "_probed", lambda *_: {"probe_supplied": 0.5, "probe_pairs": 0.5})
         patch.setattr("streamguard.lab.statistics.RESAMPLES", 20)
         patch.setattr("streamguard.lab.calibrate.platt", lambda *_: (1.0, 0.0))  # four steps have learnt nothing
-        out = tmp_path_factory.mktemp("engines") / "deepfake-base"
+        out = tmp_path_factory.mktemp("engines") / "deepfake-steady"
         write_engine(made_store, straight, out, MADE)
     return out
 
@@ -190,8 +190,8 @@ def test_the_runtime_takes_the_engine(engine):
     for points in (loaded.manifest["operating_points"], loaded.manifest["variants"]["int8"]["operating_points"]):
         assert operating_point({"operating_points": points}, "default").rise > 0
         assert "nothing is guaranteed" in points["default"]["promise"]
-    assert (engine / "LICENSE").read_text().startswith("deepfake-base: licence")
-    assert "# deepfake-base 0.1.0" in (engine / "CARD.md").read_text()
+    assert (engine / "LICENSE").read_text().startswith("deepfake-steady: licence")
+    assert "# deepfake-steady 0.1.0" in (engine / "CARD.md").read_text()
 
 
 def test_the_manifest_has_these_keys(engine):

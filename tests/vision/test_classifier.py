@@ -13,7 +13,7 @@ FACE = Box(170, 60, 280, 200)
 
 
 def test_the_crop_is_the_one_preprocessing():
-    engine = load_engine("deepfake-base")
+    engine = load_engine("deepfake-steady")
     face = FaceInput.of(engine)
     picture = picture_of_rgb(photograph())
     prepared = face.prepare(picture, FACE)

@@ -43,7 +43,7 @@ from streamguard.lab.replicate.protocol import PROTOCOLS, TOLD, cut, divided, fi
 from streamguard.lab.replicate.training import Recipe, follow
 from streamguard.lab.subjects import REFERENCE, Subject, engine_subjects
 
-BASE: Final = "deepfake-base"
+BASE: Final = "deepfake-steady"
 PARTS: Final = ("cases", "films", "arms")
 ALL_ARMS: Final = ArmsConfig()
 THE_PAPERS: Final = Recipe()

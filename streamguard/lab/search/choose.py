@@ -1,6 +1,6 @@
 """``streamguard lab choose``: whether a searched engine becomes the default, by the rule written before the search.
 
-    streamguard lab choose --searched engines/deepfake-nas --base engines/deepfake-base
+    streamguard lab choose --searched engines/deepfake-nas --base engines/deepfake-steady
 
 Both are shown the same held-out forgeries of the families that neither was trained on
 (:data:`~streamguard.lab.search.rules.UNSEEN`), and timed in turns on one core. The rule is
@@ -30,7 +30,7 @@ from streamguard.lab.subjects import REFERENCE, Subject, engine_subjects
 
 def choose(
     searched: Annotated[Path, typer.Option(help="Engine folder, or the name of a shipped engine.")],
-    base: Annotated[Path, typer.Option(help="The same, of the default engine.")] = Path("deepfake-base"),
+    base: Annotated[Path, typer.Option(help="The same, of the default engine.")] = Path("deepfake-steady"),
     faces: Annotated[Path, typer.Option(help="faces.h5, made if absent.")] = Path("runs/faces.h5"),
     each: Annotated[int, typer.Option(min=4, help="Held-out pairs of a family.")] = 200,
 ) -> None:

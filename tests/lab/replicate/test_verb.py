@@ -33,7 +33,7 @@ def middle(picture):
     return [Face(Box(0.2 * side, 0.2 * side, 0.8 * side, 0.8 * side), 0.9)]
 
 
-TOOLS = Tools(middle, Subject("deepfake-base", Crop(32), lambda p: -p.astype(np.float32).mean((1, 2, 3))))
+TOOLS = Tools(middle, Subject("deepfake-steady", Crop(32), lambda p: -p.astype(np.float32).mean((1, 2, 3))))
 
 
 def test_it_is_measured_by_both_protocols_and_goes_on(meshed_store, tmp_path, monkeypatch):
@@ -68,10 +68,10 @@ def test_it_is_measured_by_both_protocols_and_goes_on(meshed_store, tmp_path, mo
     assert len(rows[4]["curves"]["test accuracy"]) == 2
     assert [row["cut"] for row in metrics["films"]] == ["by frame", "by film"]
     arms = {row["arm"]: row for row in metrics["arms"]}
-    assert list(arms) == ["deepfake-base", "LBP histogram", "DCGAN discriminator", "rate of change", "CNN, mean",
+    assert list(arms) == ["deepfake-steady", "LBP histogram", "DCGAN discriminator", "rate of change", "CNN, mean",
                           "CNN + GRU", "CNN + Bi-LSTM"]  # fmt: skip
     assert set(arms["LBP histogram"]["adds"]) == {"value", "low", "high", "earns"}
-    assert "adds" not in arms["deepfake-base"]
+    assert "adds" not in arms["deepfake-steady"]
     assert metrics["title"] == "8 pictures, 32 px, 2 epochs"
     assert len(list(out.glob("curves-*.png"))) == 3
     assert json.loads((out / "metrics.json").read_text())["told"] == {"case 1": 0.895, "case 2": 0.9881}
