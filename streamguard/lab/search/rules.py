@@ -30,7 +30,7 @@ ROLES: Final[Mapping[Role, tuple[str, ...]]] = MappingProxyType({
     "compared": ("reconstruction", "parts", "openforensics"),
     "closed": ("warp", "stylegan"),
 })  # fmt: skip
-UNSEEN: Final = ("reconstruction", "parts", "warp")  # made families that neither the default nor a winner is trained on
+UNSEEN: Final = ("reconstruction", "parts", "warp")  # made families that neither net of `lab choose` is trained on
 TIE: Final = 0.005  # AUC; and of the loss of the paper's space. Less than an interval is wide
 ETA: Final = 3
 
