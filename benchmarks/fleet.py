@@ -20,6 +20,7 @@ import os
 import shutil
 import statistics
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -35,6 +36,7 @@ from tests.rtsp_server import missing
 
 AGAIN = 15.0
 HEAD_LEASE = 120.0
+HEARD = 5.0  # seconds: a lease comes with the order that follows a node's report, a beat later
 
 
 @contextmanager
@@ -94,12 +96,13 @@ def rounds(count: int, streams: int, lease: float) -> dict[str, Any]:
 
 
 def replace_head(fleet: scenes.Fleet, lease: float) -> None:
-    """The head's command ends and begins with another lease."""
+    """The head's command ends and begins with another lease, which every node has heard of."""
     fleet.end()
     fleet.lease = lease
     fleet.configure()
     fleet.begin()
     fleet.client.until(fleet.all_run)
+    time.sleep(HEARD)
 
 
 def finish(fleet: scenes.Fleet) -> dict[str, int]:
