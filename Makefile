@@ -60,6 +60,7 @@ nightly: .venv/test  ## what takes longer than CI may
 	$(VENV)/python benchmarks/brokers.py --fault kill --seconds 10
 	$(VENV)/python benchmarks/scaling.py
 	$(VENV)/python -m benchmarks.fleet
+	NIGHTLY=true $(VENV)/pytest tests/fleet/test_cluster.py
 	for target in config events bodies rtsp; do $(VENV)/python -m tests.fuzz.run $$target --seconds 600 || exit 1; done
 	$(VENV)/python -m tests.fuzz.media --count 10000
 	EXAMPLES=1000 $(VENV)/pytest tests/server/test_description.py

@@ -20,7 +20,6 @@ import os
 import shutil
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -36,7 +35,6 @@ from tests.rtsp_server import missing
 
 AGAIN = 15.0
 HEAD_LEASE = 120.0
-HEARD = 5.0  # seconds: a lease comes with the order that follows a node's report, a beat later
 
 
 @contextmanager
@@ -71,12 +69,12 @@ def rounds(count: int, streams: int, lease: float) -> dict[str, Any]:
             node = fleet.nodes[number % len(fleet.nodes)]
             kills.append(scenes.kill_a_node(fleet, node))
             scenes.return_a_node(fleet, node)
-            replace_head(fleet, HEAD_LEASE)
+            scenes.replace_head(fleet, HEAD_LEASE)
             before = {name: scenes.sessions(fleet, name) for name in fleet.nodes}
             heads.append(scenes.restart_the_head(fleet))
             after = {name: scenes.sessions(fleet, name) for name in fleet.nodes}
             interrupted += sum((after[name] - before[name]).total() for name in fleet.nodes)
-            replace_head(fleet, lease)
+            scenes.replace_head(fleet, lease)
         segments = finish(fleet)
     return {
         "streams": streams,
@@ -93,16 +91,6 @@ def rounds(count: int, streams: int, lease: float) -> dict[str, Any]:
             "none_interrupted": interrupted == 0,
         },
     }
-
-
-def replace_head(fleet: scenes.Fleet, lease: float) -> None:
-    """The head's command ends and begins with another lease, which every node has heard of."""
-    fleet.end()
-    fleet.lease = lease
-    fleet.configure()
-    fleet.begin()
-    fleet.client.until(fleet.all_run)
-    time.sleep(HEARD)
 
 
 def finish(fleet: scenes.Fleet) -> dict[str, int]:

@@ -27,6 +27,7 @@ from tests.rtsp_server import RtspServer, write_clip
 
 HEAD = "head"
 FPS = 15
+HEARD = 5.0  # seconds: a lease comes with the order that follows a node's report, a beat later
 
 
 def appearing(seconds: float = 4.0) -> Iterator[U8]:
@@ -127,9 +128,11 @@ class Fleet:
         assert self.process.returncode == 0, f"{out} {self.log()}"
 
     def _kill_head(self) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None:
             self.process.kill()
-            self.process.communicate()
+            self.process.wait()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
 
     def log(self) -> str:
         """What the head has said."""
@@ -228,6 +231,16 @@ def closed_twice(fleet: Fleet) -> list[str]:
         if event["type"].endswith("segment.closed.v1"):
             ids.setdefault(f"{event['source']} {event['data']['segment_id']}", set()).add(event["id"])
     return [segment for segment, found in ids.items() if len(found) > 1]
+
+
+def replace_head(fleet: Fleet, lease: float) -> None:
+    """The head's command ends and begins with another lease, which every node has heard of."""
+    fleet.end()
+    fleet.lease = lease
+    fleet.configure()
+    fleet.begin()
+    fleet.client.until(fleet.all_run)
+    time.sleep(HEARD)
 
 
 def restart_the_head(fleet: Fleet) -> dict[str, float]:
