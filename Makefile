@@ -72,8 +72,8 @@ nightly: .venv/test  ## what takes longer than CI may
 	sh tests/deploy/nightly/systemd.sh
 	sh tests/deploy/nightly/image.sh Containerfile
 	sh tests/deploy/nightly/image.sh Containerfile.cuda "$$(dpkg --print-architecture)" LIBRARY=tensorrt-rtx VERSION=1.7.1.116
-	sh tests/deploy/nightly/arm.sh $(VENV)/python
 	sh tests/deploy/nightly/processors.sh $(VENV)/python
+	sh tests/deploy/nightly/arm.sh $(VENV)/python
 
 clean:
 	rm -rf .venv .venv-lab build dist

@@ -22,7 +22,9 @@ unshare --mount --net --pid --fork --kill-child -- sh -eu -c '
     exec chroot "$1" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -eu -c "
         uname -m; cd /root; streamguard-*/install.sh; cd /
         streamguard=/opt/streamguard/bin/streamguard
+        mkdir -p /var/lib/streamguard /var/cache/streamguard # which the unit would have made
         \$streamguard --version; \$streamguard config check /etc/streamguard/streamguard.yaml
-        \$streamguard scan --json /root/astronaut.webp"' - "$work/arm"
+        \$streamguard scan --json /root/astronaut.webp >/root/said; cat /root/said"' - "$work/arm"
+grep -q '"faces": 1,' "$work/arm/root/said" || { echo "aarch64: 0 passed, 1 failed: no face in the photograph"; exit 1; }
 echo "aarch64: 1 passed, 0 failed"
 [ -n "${WORK:-}" ] || rm -rf "$work"
