@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from streamguard.bench import machine
-from streamguard.inference.engines import load_engine
+from tests.engines import flagging
 from tests.fleet import scenes
 from tests.fleet.machines import HEALTH, owners
 from tests.fleet.network import Network
@@ -47,21 +47,9 @@ def folder() -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def flags_everything(where: Path) -> Path:
-    """The shipped classifier with thresholds that every face is over."""
-    engine = where / "deepfake-steady"
-    shutil.copytree(load_engine("deepfake-steady").folder, engine)
-    manifest = json.loads((engine / "manifest.json").read_text())
-    for holder in (manifest, *manifest["variants"].values()):
-        for point in holder.get("operating_points", {}).values():
-            point["threshold"] = -20.0
-    (engine / "manifest.json").write_text(json.dumps(manifest))
-    return engine
-
-
 def rounds(count: int, streams: int, lease: float) -> dict[str, Any]:
     """Kills of nodes and of the head."""
-    with folder() as where, scenes.Fleet(where, flags_everything(where), streams=streams, lease=lease) as fleet:
+    with folder() as where, scenes.Fleet(where, flagging(where), streams=streams, lease=lease) as fleet:
         kills, heads, interrupted = [], [], 0
         for number in range(count):
             fleet.client.until(fleet.all_run)
@@ -107,7 +95,7 @@ def partition(*, declared: bool) -> dict[str, Any]:
     with (
         folder() as where,
         Network(("b",)) as net,
-        scenes.Fleet(where, flags_everything(where), nodes=("a", "b"), streams=4, settings=settings, net=net) as fleet,
+        scenes.Fleet(where, flagging(where), nodes=("a", "b"), streams=4, settings=settings, net=net) as fleet,
     ):
         seconds = scenes.cut_off(fleet, net, "b", ended=declared)
         state = fleet.client.until(fleet.all_run)

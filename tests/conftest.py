@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -15,19 +14,13 @@ from streamguard.inference.engines import load_engine
 from streamguard.ingest.source import open_source
 from streamguard.metrics import Metrics
 from streamguard.pipeline import Guard
+from tests.engines import flagging
 
 
 @pytest.fixture(scope="session")
 def flags_everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped classifier with thresholds that every face is over: a folder."""
-    folder = tmp_path_factory.mktemp("engine") / "deepfake-steady"
-    shutil.copytree(load_engine("deepfake-steady").folder, folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    for holder in (manifest, *manifest["variants"].values()):
-        for point in holder.get("operating_points", {}).values():
-            point["threshold"] = -20.0
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder
+    return flagging(tmp_path_factory.mktemp("engine"))
 
 
 @pytest.fixture
