@@ -69,7 +69,7 @@ class Ewma:
         """
         if not (math.isfinite(pts) and math.isfinite(logit)):
             raise ValueError(f"a score of {logit} at {pts} s; expected finite numbers")
-        logit = min(max(logit, -self.clip), self.clip)
+        logit = _within(logit, self.clip)
         if self._samples and pts - self._pts > self.hold:
             self.restart()
         if self._samples and pts <= self._pts + _GRAIN:
@@ -117,7 +117,6 @@ class Rise:
         self.hold = hold
         self._earlier = Ewma(memory, clip, hold=math.inf)
         self._squares = Ewma(memory, math.inf, hold=math.inf)  # of deviations from the earlier level
-        self._clip = clip
         self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)
 
     def restart(self) -> None:
@@ -170,5 +169,10 @@ class Rise:
         self._earlier.update(pts, logit)
         share = self._share
         mean = self._earlier.value / share if share > 0 else logit
-        deviation = min(max(min(max(logit, -self._clip), self._clip) - mean, -most), most)
+        deviation = _within(_within(logit, self._earlier.clip) - mean, most)
         self._squares.update(pts, deviation * deviation)
+
+
+def _within(value: float, limit: float) -> float:
+    """The nearest value from -``limit`` to ``limit``."""
+    return min(max(value, -limit), limit)
