@@ -152,6 +152,25 @@ def test_a_viewer_changes_nothing(anna):
     assert anna.page.locator('[data-part="label"] button:enabled').count() == 0
 
 
+def test_a_stream_can_be_opened_before_the_operating_points_came(browser, studio):
+    """A slow answer holds nothing up; when it comes, the points are there and the one in force is chosen."""
+    with visitor(browser, studio.url) as late:
+        held = []
+        late.page.route("**/api/v1/operating-points", lambda route: held.append(route))
+        with late.page.expect_request("**/api/v1/operating-points"):
+            late.sign_in(studio.served.operator)
+        late.tile("studio").click()
+        dialog = late.page.locator("#stream-dialog")
+        expect(dialog.get_by_role("heading", name="studio")).to_be_visible()
+        expect(dialog.get_by_role("radio")).to_have_count(1)
+        held.pop().continue_()
+        points = studio.served.ask("GET", "/api/v1/operating-points", studio.served.viewer).json["operating_points"]
+        expect(dialog.get_by_role("radio")).to_have_count(1 + len(points))
+        shown = studio.served.ask("GET", "/api/v1/streams/studio", studio.served.viewer).json
+        chosen = dialog.locator("input[name=point]:checked")
+        expect(chosen).to_have_value("" if shown["operating_point"] == "by hand" else shown["operating_point"])
+
+
 def test_from_a_false_alarm_to_its_label_by_the_keyboard(otto, studio):
     """The whole way: a tile, another threshold, the passage that it ends, its clip, and what it was."""
     page = otto.page

@@ -73,7 +73,7 @@ export class Live {
       if (this.#run !== run) return;
       this.#freshness.heard(performance.now());
       this.#store.streamsCame(answer);
-      if (!this.#store.points.default) this.#store.points = await ask("GET", "/operating-points");
+      if (!this.#store.points.default) this.#store.pointsCame(await ask("GET", "/operating-points"));
       const silent = this.#feed?.readyState !== EventSource.OPEN;
       if (silent && performance.now() - this.#listed > LIST) await this.#list();
     } catch (error) {

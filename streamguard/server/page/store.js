@@ -1,4 +1,7 @@
-/** What the page knows: streams as they stand, segments by id. Whoever shows it listens for `streams` and `segments`. */
+/**
+ * What the page knows: streams as they stand, segments by id, the operating points.
+ * Whoever shows it listens for `streams`, `segments` and `points`.
+ */
 
 const BOUND = 1000; // segments
 
@@ -23,6 +26,12 @@ export class Store extends EventTarget {
   streamCame(stream) {
     this.streams.set(stream.name, stream);
     this.#tell("streams");
+  }
+
+  /** The answer of /operating-points. */
+  pointsCame(points) {
+    this.points = points;
+    this.#tell("points");
   }
 
   /** Seconds since a stream's last frame; null before the first. */

@@ -24,6 +24,10 @@ export class StreamDialog {
     this.#freshness = freshness;
     this.#stills = stills;
     this.#openSegment = openSegment;
+    store.addEventListener("points", () => {
+      this.#points();
+      this.update();
+    });
     const form = part(this.#node, "sensitivity");
     form.addEventListener("input", (event) => this.#choosing(event));
     form.addEventListener("submit", (event) => {
@@ -116,9 +120,13 @@ export class StreamDialog {
     for (const input of part(this.#node, "sensitivity").querySelectorAll("input, button")) input.disabled = !may;
   }
 
+  /** The radio buttons: the points, once they came, and by hand, which is last. */
+  #choices() {
+    return [...part(this.#node, "sensitivity").querySelectorAll("input[name=point]")];
+  }
+
   #held(stream) {
-    const form = part(this.#node, "sensitivity");
-    const choices = [...form.elements.point];
+    const choices = this.#choices();
     const named = choices.find((choice) => choice.value === stream.operating_point);
     (named ?? choices.at(-1)).checked = true;
     this.#threshold(stream.threshold);
@@ -131,9 +139,8 @@ export class StreamDialog {
 
   #choosing({ target }) {
     this.#touched = true;
-    const form = part(this.#node, "sensitivity");
     if (target.type === "range") {
-      form.elements.point.value = "";
+      this.#choices().at(-1).checked = true;
       this.#threshold(target.value);
     } else if (target.value) {
       this.#threshold(this.#store.points.operating_points.find((point) => point.name === target.value).threshold);
@@ -142,7 +149,7 @@ export class StreamDialog {
 
   async #save() {
     const name = this.#name;
-    const chosen = part(this.#node, "sensitivity").elements.point.value;
+    const chosen = this.#choices().find((choice) => choice.checked)?.value;
     const body = chosen ? { operating_point: chosen } : { threshold: Number(part(this.#node, "threshold").value) };
     const said = part(this.#node, "said");
     try {
