@@ -15,7 +15,7 @@ import numpy as np
 import openvino as ov
 from openvino.preprocess import PrePostProcessor
 
-from streamguard.errors import BackendError
+from streamguard.errors import BackendError, EngineError
 from streamguard.frames import F32, U8
 from streamguard.inference.backend import Completion, Completions, check_batch, choose_variant
 from streamguard.inference.choices import ChoiceCache, choice_key
@@ -27,9 +27,10 @@ _HINT: Final = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 def offered_variants(engine: Engine, capabilities: list[str]) -> tuple[str, ...]:
     """Variants in the order ``auto`` prefers them.
 
-    int8 is the fastest for the detector's plain convolutions and no gain for depthwise networks, which is
-    what the classifiers are. bf16 comes last: a CPU that has it may be faster or slower with it than with fp32.
-    `streamguard engines build` measures this one, and its choice goes before this order.
+    int8 is the fastest for the detector's plain convolutions. For a classifier's depthwise ones it depends on the
+    processor, so the file that the card's figures are of, fp32, goes first. bf16 comes last: a CPU that has it may be
+    faster or slower with it than with fp32. `streamguard engines build` measures this one, and its choice goes before
+    this order.
     """
     bf16 = ("bf16",) if "BF16" in capabilities else ()
     int8 = ("int8",) if "int8" in engine.variants and "INT8" in capabilities else ()
@@ -54,7 +55,11 @@ class _Job:
 
 
 class OpenVinoBackend:
-    """A compiled model with a pool of asynchronous infer requests."""
+    """A compiled model with a pool of asynchronous infer requests.
+
+    Raises:
+        EngineError: no such variant, or OpenVINO can't compile the model for this processor.
+    """
 
     name: Final = "openvino"
     preferred_batch: Final = 1
@@ -81,7 +86,14 @@ class OpenVinoBackend:
             "INFERENCE_NUM_THREADS": slots,
             "INFERENCE_PRECISION_HINT": _HINT[self.variant],
         }
-        compiled = core.compile_model(_graph(core, engine, self.variant), "CPU", options)
+        try:
+            compiled = core.compile_model(_graph(core, engine, self.variant), "CPU", options)
+        except RuntimeError as error:
+            # Its own words end a chain of source lines. Known: ARMv8.0, for instance Cortex-A72.
+            raise EngineError(
+                f"{library()} can't compile '{engine.name}' ({self.variant}) for this processor: "
+                f"{str(error).strip().splitlines()[-1]}. Set detector.backend and classifier.backend to onnxruntime."
+            ) from error
         self._all = [compiled.create_infer_request() for _ in range(slots)]
         for request in self._all:
             request.set_callback(self._finished, request)

@@ -1,8 +1,12 @@
 """Both adapters behind the port: the same answers, results for errors, no overbooking."""
 
+import hashlib
+import json
+import shutil
 from queue import SimpleQueue
 
 import numpy as np
+import onnx
 import pytest
 
 from streamguard.errors import BackendError, EngineError
@@ -143,3 +147,19 @@ def test_an_error_of_the_device_is_a_result():
 def test_unknown_choices_are_named(backend, variant, named):
     with pytest.raises(EngineError, match=named):
         create_backend(backend, load_engine("face-yolov8n"), variant, SimpleQueue(), slots=1)
+
+
+def test_a_model_that_openvino_cannot_compile_is_named_with_the_way_out(tmp_path):
+    shipped = load_engine("face-yolov8n")
+    folder = shutil.copytree(shipped.folder, tmp_path / "engine")
+    model = onnx.load(shipped.variants["fp32"].file)
+    model.graph.node[0].op_type = "Abacus"
+    content = model.SerializeToString()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / shipped.variants["fp32"].file.name).write_bytes(content)
+    manifest["variants"]["fp32"]["sha256"] = hashlib.sha256(content).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(
+        EngineError, match=r"openvino .* can't compile 'face-yolov8n' \(fp32\).*\. Set .* to onnxruntime"
+    ):
+        create_backend("openvino", load_engine(folder), "fp32", SimpleQueue(), slots=1)
