@@ -51,6 +51,8 @@ bundle: .venv/demo  ## all that a box without a network needs, in one file below
 nightly: .venv/test  ## what takes longer than CI may
 	$(VENV)/python benchmarks/roofline.py
 	$(VENV)/python benchmarks/growth.py
+	$(VENV)/python benchmarks/capacity.py
+	$(VENV)/python benchmarks/capacity.py --size 1920x1080 --first 4
 	$(VENV)/python benchmarks/soak.py
 	$(VENV)/python benchmarks/crash.py --rounds 50
 	$(VENV)/python -m benchmarks.watch_kills --rounds 10

@@ -21,6 +21,7 @@ from typing import Any
 
 from streamguard.bench import Runner, machine, make_clip
 from streamguard.config import Config
+from streamguard.heap import keep_large_pieces_apart
 
 COLUMNS = ("streams", "faces", "fps", "cpu_ms_frame", "peak_mb")
 STREAMS = 4
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--point", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.point:
+        keep_large_pieces_apart()  # as the command does
         print(json.dumps(point(options.point, options.streams[0])))
         return
     report: dict[str, Any] = {"machine": machine(), "date": datetime.now(UTC).date().isoformat()}

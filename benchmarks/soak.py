@@ -29,6 +29,7 @@ import numpy as np
 from streamguard.bench import HEIGHT, WIDTH, machine
 from streamguard.config import Config
 from streamguard.frames import U8
+from streamguard.heap import keep_large_pieces_apart
 from streamguard.ingest.source import open_source
 from streamguard.pipeline import Guard
 from streamguard.pixels import rgb_of
@@ -166,6 +167,7 @@ def main() -> None:
     options = parser.parse_args()
     if reason := missing():
         raise SystemExit(reason)
+    keep_large_pieces_apart()  # as the command does
     with tempfile.TemporaryDirectory(prefix="streamguard-soak-") as folder:
         clip = write_clip(Path(folder) / "clip.units", pictures(250))
         with RtspServer(clip) as steady, RtspServer(clip) as killed, RtspServer(clip) as frozen:

@@ -86,6 +86,12 @@ class RtspServer:
         login = f"{self.user}:{self.password}@" if self.user else ""
         return f"rtsp://{login}127.0.0.1:{self.port}/live"
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs now."""
+        assert self._process is not None, "not started"
+        return self._process.pid
+
     def start(self) -> Self:
         """Start, and wait until it listens."""
         command = [

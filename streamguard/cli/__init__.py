@@ -14,6 +14,7 @@ from streamguard import __version__
 from streamguard.cli import bench, config, console, engines, evidence, fleet, outbox, replay, scan, serve, tokens, watch
 from streamguard.cli.logs import LogFormat, LogLevel, set_up
 from streamguard.errors import StreamGuardError
+from streamguard.heap import keep_large_pieces_apart
 
 
 class _Verbs(TyperGroup):
@@ -52,6 +53,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
+    keep_large_pieces_apart()
     set_up(log_format, log_level)
 
 

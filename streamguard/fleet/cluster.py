@@ -19,6 +19,7 @@ from streamguard.config import parse_listen
 from streamguard.errors import FleetMissing, UsageError
 from streamguard.fleet.agent import Agent
 from streamguard.fleet.messages import Hello, Order, Report, Settings
+from streamguard.heap import keep_large_pieces_apart
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -53,6 +54,7 @@ class Host:
     """The actor of a machine: an :class:`Agent` that Ray's calls reach."""
 
     def __init__(self, name: str) -> None:
+        keep_large_pieces_apart()
         set_up(LogFormat.TEXT, LogLevel.WARNING)
         self._agent = Agent(name)
 
