@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from queue import SimpleQueue
+from typing import Self
 
 import cv2
 
@@ -262,7 +263,7 @@ class Guard(StageListener):
         watched = any(stream.broadcast.watched for stream in self._streams.values())
         return watched or any(publisher.running for publisher in self._publishers)
 
-    def __enter__(self) -> Guard:
+    def __enter__(self) -> Self:
         if not self._running:
             self.start()
         return self
