@@ -25,14 +25,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from av.bitstream import BitStreamFilterContext
+from av.video.frame import PictureType
 
-from streamguard.bench import machine, make_clip
+from streamguard.bench import BITS, FPS, HEIGHT, WIDTH, machine, make_clip
 from streamguard.config import Config
 from streamguard.frames import Frame, Look, StreamSnapshot
 from streamguard.heap import keep_large_pieces_apart
@@ -172,11 +173,22 @@ def _cpu_seconds(process: int) -> float:
 
 
 def units(clip: Path, out: Path) -> Path:
-    """The access units of an H.264 file, as the server replays them (``tests.rtsp_server.write_clip``)."""
+    """The pictures of ``clip`` as a camera sends them: one slice each, a keyframe every 2 seconds, the clip's bit rate.
+
+    Access units as ``tests.rtsp_server.write_clip`` has them, whose own encoder makes what is cheaper to decode.
+    """
     with av.open(str(clip)) as container, out.open("wb") as written:
-        annexb = BitStreamFilterContext("h264_mp4toannexb", container.streams.video[0])
-        for packet in container.demux(video=0):
-            for unit in annexb.filter(packet if packet.size else None):
+        video = container.streams.video[0]
+        encoder = av.CodecContext.create("libx264", "w")
+        assert isinstance(encoder, av.VideoCodecContext)
+        encoder.width, encoder.height, encoder.pix_fmt, encoder.framerate = video.width, video.height, "yuv420p", Fraction(FPS)
+        encoder.bit_rate = BITS * video.width * video.height // (WIDTH * HEIGHT)
+        encoder.options = {"preset": "veryfast", "tune": "zerolatency", "g": str(2 * FPS), "x264-params": "slices=1"}
+        encoder.thread_count = 1
+        for picture in [*container.decode(video=0), None]:
+            if picture is not None:
+                picture.pict_type = PictureType.NONE
+            for unit in encoder.encode(picture):
                 written.write(struct.pack(">I", unit.size) + bytes(unit))
     return out
 
