@@ -181,7 +181,8 @@ def units(clip: Path, out: Path) -> Path:
         video = container.streams.video[0]
         encoder = av.CodecContext.create("libx264", "w")
         assert isinstance(encoder, av.VideoCodecContext)
-        encoder.width, encoder.height, encoder.pix_fmt, encoder.framerate = video.width, video.height, "yuv420p", Fraction(FPS)
+        encoder.width, encoder.height, encoder.pix_fmt = video.width, video.height, "yuv420p"
+        encoder.framerate = Fraction(FPS)
         encoder.bit_rate = BITS * video.width * video.height // (WIDTH * HEIGHT)
         encoder.options = {"preset": "veryfast", "tune": "zerolatency", "g": str(2 * FPS), "x264-params": "slices=1"}
         encoder.thread_count = 1
