@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
 import struct
 import tempfile
@@ -33,6 +32,8 @@ import av
 import numpy as np
 from av.video.frame import PictureType
 
+from benchmarks.soak import values
+from benchmarks.webrtc import cpu
 from streamguard.bench import BITS, FPS, HEIGHT, WIDTH, machine, make_clip
 from streamguard.config import Config
 from streamguard.frames import Frame, Look, StreamSnapshot
@@ -45,7 +46,6 @@ LEFT = 0.01
 """Share of what was due that may be left undone."""
 SETTLE = 15.0
 """Seconds from the last stream's first frame on that are not counted: a start is an overload of its own."""
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Aged(Guard):
@@ -109,10 +109,10 @@ def trial(server: RtspServer, streams: int, seconds: float) -> Trial:
             guard.add(open_source(server.url, name=f"cam{number}"))
         _until_all_give_frames(guard, streams)
         time.sleep(SETTLE)
-        before, own, served = _counted(guard), time.process_time(), _cpu_seconds(server.pid)
+        before, own, served = _counted(guard), time.process_time(), cpu(server.pid)
         guard.noting, began, step = True, time.monotonic(), 0.0
         while (elapsed := time.monotonic() - began) < seconds:
-            step = max(step, _total(guard, "overload_level"))
+            step = max(step, *(value for _, value in values(guard, "overload_level")))
             time.sleep(min(0.25, seconds - elapsed))
         decoded, searched = (after - then for after, then in zip(_counted(guard), before, strict=True))
         elapsed = time.monotonic() - began
@@ -122,7 +122,7 @@ def trial(server: RtspServer, streams: int, seconds: float) -> Trial:
             step=step,
             scores_second=round(len(guard.since_captured) / elapsed / streams, 2),
             cpu=round((time.process_time() - own) / elapsed, 2),
-            server_cpu=round((_cpu_seconds(server.pid) - served) / elapsed, 2),
+            server_cpu=round((cpu(server.pid) - served) / elapsed, 2),
             decoded=Ages.of(guard.since_decoded),
             captured=Ages.of(guard.since_captured),
         )
@@ -142,7 +142,7 @@ def most(server: RtspServer, first: int, seconds: float, say: bool) -> tuple[int
 
 def _until_all_give_frames(guard: Guard, streams: int) -> None:
     deadline = time.monotonic() + 120
-    while len(_values(guard, "frames_decoded_total")) < streams or min(_values(guard, "frames_decoded_total")) == 0:
+    while sum(value > 0 for _, value in values(guard, "frames_decoded_total")) < streams:
         if time.monotonic() > deadline:
             raise SystemExit("a stream gave no frame for two minutes")
         time.sleep(0.1)
@@ -150,26 +150,10 @@ def _until_all_give_frames(guard: Guard, streams: int) -> None:
 
 def _counted(guard: Guard) -> tuple[float, float]:
     """Frames decoded, and frames searched for faces."""
-    return _total(guard, "frames_decoded_total"), _total(guard, "batch_size_sum", stage="detect")
-
-
-def _total(guard: Guard, name: str, **labels: str) -> float:
-    return sum(_values(guard, name, **labels))
-
-
-def _values(guard: Guard, name: str, **labels: str) -> list[float]:
-    return [
-        sample.value
-        for family in guard.metrics.registry.collect()
-        for sample in family.samples
-        if sample.name == f"streamguard_{name}" and labels.items() <= sample.labels.items()
-    ]
-
-
-def _cpu_seconds(process: int) -> float:
-    """Of a process, user and system."""
-    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return (
+        sum(value for _, value in values(guard, "frames_decoded_total")),
+        sum(value for labels, value in values(guard, "batch_size_sum") if labels["stage"] == "detect"),
+    )
 
 
 def units(clip: Path, out: Path) -> Path:
