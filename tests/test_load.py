@@ -47,9 +47,9 @@ def test_each_step_down_is_said_and_counted_and_the_end_too(caplog):
         watch.lane.crossing.take()
         watch.run(10, lost=0)
     assert [(record.levelname, record.message) for record in caplog.records] == [
-        ("WARNING", "overload, frames of live streams are lost: step 1 of 5, classification rate"),
-        ("WARNING", "overload, frames of live streams are lost: step 2 of 5, classification rate"),
-        ("INFO", "the overload eases: step 1 of 5, classification rate"),
+        ("WARNING", "overload, frames of live streams are lost: step 1 of 7, classification rate"),
+        ("WARNING", "overload, frames of live streams are lost: step 2 of 7, classification rate"),
+        ("INFO", "the overload eases: step 1 of 7, classification rate"),
         ("WARNING", "the overload is over: everything is done as it is set"),
     ]
     assert watch.value("overload_steps_total", step="classification rate") == 2

@@ -503,7 +503,7 @@ def test_an_overload_is_counted_said_once_and_taken_back(caplog):
     assert bench.value("overload_steps_total", step="classification rate") == 2
     assert bench.value("overload_steps_total", step="detection rate") == 2
     assert len(caplog.messages) == 4
-    assert caplog.messages[0] == "overload, frames of live streams are lost: step 1 of 5, classification rate"
+    assert caplog.messages[0] == "overload, frames of live streams are lost: step 1 of 7, classification rate"
     with caplog.at_level(logging.WARNING):
         for _ in range(600):
             while bench.detector.waiting:

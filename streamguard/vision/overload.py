@@ -5,10 +5,12 @@ both together are an overload; a sender that delivers in bursts loses frames on 
 which costs less of the judgement than the next:
 
 1. ``classification rate``: undecided tracks get no more than the usual scores, then every track the lowest rate;
-2. ``detection rate``: half the searches, then just enough for the lowest rate;
+2. ``detection rate``: a search in 1.2, 1.5, then 2 times as many frames, then just enough for the lowest rate;
 3. ``drops``: nothing is left to do less of, so due frames are lost. No latency is built up: the newest frame wins.
 
-A step is taken back after a while without a loss. Where that proves too early, the next attempt waits twice as long.
+A step that gives up searches is dearer than a few that get lost, so it is taken only where at least half as much is
+lost as it gives up. A step is taken back after a while without a loss. Where that proves too early, the next attempt
+waits twice as long.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ LADDER: Final = (
     FULL,
     Pace(CLASSIFICATION, ceiling=_USUAL),
     Pace(CLASSIFICATION, lowest=True),
+    Pace(DETECTION, lowest=True, spread=1.2),
+    Pace(DETECTION, lowest=True, spread=1.5),
     Pace(DETECTION, lowest=True, spread=2.0),
     Pace(DETECTION, lowest=True, spread=math.inf),
     Pace(DROPS, lowest=True, spread=math.inf),
@@ -45,13 +49,15 @@ class OverloadSettings:
     """When there is too much, and for how long there has to be less. Times in seconds.
 
     ``window``: what is looked at as one. ``lost``: share of due frames that may be lost in it; ``least``: fewer losses
-    than this are an accident. ``waited``: share of the time in which frames may wait. ``calm``: time without an
-    overload after which a step is taken back; after failures up to ``longest``.
+    than this are an accident. ``price``: as the share of what a step gives up, the least loss that it is taken for.
+    ``waited``: share of the time in which frames may wait. ``calm``: time without an overload after which a step is
+    taken back; after failures up to ``longest``.
     """
 
     window: float = 2.0
     lost: float = 0.01
     least: int = 2
+    price: float = 0.5
     waited: float = 0.5
     calm: float = 10.0
     longest: float = 300.0
@@ -116,13 +122,21 @@ class Overload:
         whole = self._frames + self._lost
         losing = self._lost >= limits.least and self._lost > limits.lost * whole
         if losing and self._waited > limits.waited * (now - self._since):
-            if now - self._eased <= self._calm:
-                self._calm = min(2 * self._calm, limits.longest)
-            self._eased = -math.inf
             self._quiet_since = now
-            self.level = min(self.level + 1, len(self.steps) - 1)
+            if self.level + 1 < len(self.steps) and self._lost >= self._least_loss * whole:
+                if now - self._eased <= self._calm:
+                    self._calm = min(2 * self._calm, limits.longest)
+                self._eased = -math.inf
+                self.level += 1
         elif self.level and now - self._quiet_since >= self._calm:
             if self._eased > -math.inf:  # the step before was taken back in time
                 self._calm = limits.calm
             self._eased = self._quiet_since = now
             self.level -= 1
+
+    @property
+    def _least_loss(self) -> float:
+        """Share of due frames that has to be lost before the next step is worth its price."""
+        now, then = self.pace.spread, self.steps[self.level + 1].spread
+        given_up = 1 - now / min(then, 2 * now) if then > now else 0.0  # of no bound it is the frame rate that decides
+        return self.settings.price * given_up

@@ -6,7 +6,7 @@ import pytest
 
 from streamguard.vision.overload import LADDER, Overload, OverloadSettings, ladder
 
-ORDER = [None, "classification rate", "classification rate", "detection rate", "detection rate", "drops"]
+ORDER = [None, *["classification rate"] * 2, *["detection rate"] * 4, "drops"]
 
 
 class Machine:
@@ -36,8 +36,8 @@ class Machine:
 def test_the_steps_are_taken_in_the_stated_order():
     machine = Machine().run(30, lost=3, waiting=True)
     assert [step for _, step, _ in machine.changes] == ORDER[1:]
-    assert machine.levels == [1, 2, 3, 4, 5]
-    assert [time for time, _, _ in machine.changes] == pytest.approx([2.0, 4.0, 6.0, 8.0, 10.0], abs=0.5)
+    assert machine.levels == [1, 2, 3, 4, 5, 6, 7]
+    assert [time for time, _, _ in machine.changes] == pytest.approx([2.1 * turn for turn in range(1, 8)], abs=0.2)
     assert [pace.step for pace in LADDER] == ORDER
 
 
@@ -76,6 +76,24 @@ def test_it_stays_where_it_is_enough():
     assert machine.overload.level == 2
     machine.run(9, waiting=False)
     assert machine.overload.level == 2
+
+
+@pytest.mark.parametrize(("lost", "level"), [(1, 3), (2, 5), (3, 7)])
+def test_no_searches_are_given_up_for_a_smaller_loss(lost, level):
+    """Of eleven due frames: for one a sixth of the searches is given up, for two half of them, for three all that can
+    be."""
+    machine = Machine().run(60, lost=lost, waiting=True)
+    assert machine.overload.level == level
+
+
+def test_losses_that_are_too_few_for_a_step_keep_the_steps_that_were_taken():
+    machine = Machine()
+    for _ in range(30):
+        machine.run(1.9, waiting=True)
+        machine.run(0.1, lost=5, waiting=True)  # 5 of 220
+    assert machine.overload.level == 2
+    machine.run(13, waiting=True)
+    assert machine.overload.level == 1
 
 
 def test_a_step_is_taken_back_after_a_calm_while_one_at_a_time():
@@ -127,7 +145,7 @@ def test_the_waiting_is_bounded():
 def test_the_last_step_is_the_last():
     machine = Machine().run(120, lost=9, waiting=True)
     assert machine.overload.level == len(LADDER) - 1
-    assert machine.levels == [1, 2, 3, 4, 5]
+    assert machine.levels == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_an_idle_machine_turns_seldom():
