@@ -58,8 +58,10 @@ def replicate(metrics: Metrics) -> Section:
                   "learnt: what is above one half is memory.", ""]  # fmt: skip
         lines += table(["cut", "frames, training / test", "accuracy", "AUC"], rows)
     if "arms" in metrics:
-        lines += ["", "The related work's methods, small, in one harness:", ""]
-        head = ["method", "looks at", "AUC, families shown", "AUC, families never shown", "adds to the base there"]
+        base = metrics["arms"][0]["arm"]
+        lines += ["", "The related work's methods, small, in one harness. *Shown* is what these methods were shown;",
+                  f"`{base}`, which stands beside them, was shown every family.", ""]  # fmt: skip
+        head = ["method", "looks at", "AUC, families shown", "AUC, families not shown", "adds to the base there"]
         lines += table(head, [_arm(row) for row in metrics["arms"]])
     return Section(metrics["command"], f"**{metrics['title']}**; {metrics['date']}, {metrics['machine']}", lines)
 
