@@ -7,7 +7,7 @@ encoded before; its CPU is printed, since it takes it from the same cores. A str
 frames that were decoded, whatever the overload policy makes of it. A number of streams is kept when under 1 % of what
 was due in ``--seconds`` was left undone. Each round climbs or descends from the last one's answer; the median counts.
 Then, at 50, 80 and 100 % of it, two ages of scores: since the frame was decoded, and since it was captured by the
-server's clock (RTCP sender reports). Target on two cores: 12 streams of 720p; 95 % of scores within 250 ms at 80 %.
+server's clock (RTCP sender reports). It runs the precisions that `streamguard engines build` chose, if it did. Target on two cores: 12 streams of 720p; 95 % of scores within 250 ms at 80 %.
 
 Needs the Debian packages of tests/servers/debian.txt.
 """
@@ -86,11 +86,13 @@ class Ages:
 
 @dataclass(frozen=True)
 class Trial:
-    """A number of streams over a while. CPU is in cores; ``step``: of the overload policy, at worst."""
+    """A number of streams over a while. CPU is in cores; ``step``: of the overload policy, at worst; ``variants``: of
+    the models, as they ran."""
 
     streams: int
     undone: float
     step: float
+    variants: str
     scores_second: float
     cpu: float
     server_cpu: float
@@ -120,6 +122,7 @@ def trial(server: RtspServer, streams: int, seconds: float) -> Trial:
             streams,
             undone=round(1 - searched * guard.config.sampling.stride / decoded, 4),
             step=step,
+            variants=", ".join(f"{of['name']} {of['variant']}" for of, _ in values(guard, "engine_info")),
             scores_second=round(len(guard.since_captured) / elapsed / streams, 2),
             cpu=round((time.process_time() - own) / elapsed, 2),
             server_cpu=round((cpu(server.pid) - served) / elapsed, 2),
@@ -225,7 +228,8 @@ def main() -> None:
     if options.json:
         print(json.dumps(report))
         return
-    print(f"{report['machine']}, {report['date']}: {median} streams of {options.size} are kept (rounds: {answers})")
+    print(f"{report['machine']}, {report['date']}, {trials[0].variants}")
+    print(f"{median} streams of {options.size} are kept (rounds: {answers})")
 
 
 if __name__ == "__main__":

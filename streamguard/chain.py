@@ -53,7 +53,9 @@ def assemble(config: Config, inbox: SimpleQueue[object]) -> Chain:
     Raises:
         EngineError: an engine, backend or variant that can't be used. ConfigError: an unknown operating point.
     """
-    slots = usable_cores()
+    # The kernel gives every thread that can run the same share, and decoders are many: one model more keeps the models
+    # from being the ones that wait.
+    slots = usable_cores() + 1
     detector = load_engine(config.detector.engine)
     classifier = load_engine(config.classifier.engine)
     if detector.task != "detect":

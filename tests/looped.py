@@ -40,6 +40,7 @@ class Showing:
     """One showing; it ends when its reader does not come any more."""
 
     received_bytes = 0
+    skipped_frames = 0
     clock_offset: float | None = None
     recording: Recording | None = None
     finished = True

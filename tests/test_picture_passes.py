@@ -35,6 +35,7 @@ class Cam(Keeping):
 class Connected:
     info = StreamInfo(320, 240, 25.0, "made", None, audio=False)
     received_bytes = 0
+    skipped_frames = 0
     clock_offset = recording = None
     finished = False
 

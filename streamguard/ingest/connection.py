@@ -69,6 +69,10 @@ class Connection(Protocol):
         """Compressed video read so far."""
 
     @property
+    def skipped_frames(self) -> int:
+        """Frames that came and were not decoded, since the machine was late."""
+
+    @property
     def clock_offset(self) -> float | None:
         """Arrival minus the sender's clock in seconds; None where the sender tells no time."""
 

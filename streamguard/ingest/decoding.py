@@ -38,6 +38,7 @@ class PacketReader:
         self._hear: Hear | None = None
         self._sounds = 0
         self.received_bytes = 0
+        self.skipped_frames = 0
         try:
             self._video = video_stream(container, what)
             rate = self._video.average_rate or self._video.guessed_rate

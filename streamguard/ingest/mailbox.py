@@ -97,7 +97,7 @@ class Mailbox:
                 return None
             dropped = self._evict()
         if dropped is not None:
-            waiting = replace(waiting, overtook=dropped.overtook + 1)
+            waiting = replace(waiting, overtook=waiting.overtook + dropped.overtook + 1)
         self._items.append(waiting)
         self._frames += 1
         return dropped
@@ -154,12 +154,14 @@ class Crossing:
         """Frames waiting at the moment."""
         return len(self._mailbox)
 
-    def put(self, frame: Frame, *, due: bool = True) -> Waiting | None:
+    def put(self, frame: Frame, *, due: bool = True, overtook: int = 0) -> Waiting | None:
         """Hand a frame over; waits for room where the policy is ``wait``. Returns the due frame dropped for it.
+
+        ``overtook``: due frames that were given up for it before.
 
         After :meth:`close` the frame itself comes back at once.
         """
-        waiting = Waiting(frame, self._clock(), due)
+        waiting = Waiting(frame, self._clock(), due, overtook)
         with self._room:
             self._room.wait_for(lambda: self._closed or self._mailbox.has_room())
             if self._closed:

@@ -36,6 +36,7 @@ from streamguard.ingest.connection import Keeping, SourceOptions, StreamInfo
 from streamguard.ingest.container import MEDIA_SUFFIXES, FileConnection
 from streamguard.ingest.decoding import DECODER_OPTIONS, PacketReader, upright, words
 from streamguard.ingest.timeline import Damage, Gaps, StreamTime
+from streamguard.ingest.watchdog import CatchUp
 from streamguard.pixels import LARGEST, check_size, picture_of
 
 _WALL_CLOCK: Final = struct.Struct("<q")  # AVProducerReferenceTime: microseconds since the Unix epoch come first
@@ -43,6 +44,7 @@ _HTTP: Final = "http,https,tcp,tls,crypto,data"  # a playlist must not make this
 _ENDLESS: Final = frozenset({".ts", ".mjpeg", ".mjpg", ".flv"})  # what cameras and encoders send for ever
 _LOGIN: Final = re.compile(r"^(?P<scheme>[^:/]+://).*@", re.DOTALL)
 _UNTIMED: Final = frozenset({"mpjpeg", "mjpeg"})  # JPEGs one after the other: FFmpeg makes timestamps up
+_LATE: Final = 1.0  # seconds that packets may stay behind before some are left out
 _TICKS: Final = 90_000  # a second, of timestamps made here
 _DRAIN: Final = 1.05  # speed at which the segments of HLS are shown: the distance to the live edge shrinks
 
@@ -141,6 +143,7 @@ class LiveConnection(PacketReader):
         super().__init__(container, source.uri, stream=source.name, session=session, options=options)
         self._wall = wall
         self._time = StreamTime(self._fps)
+        self._catch_up = CatchUp(_LATE)
         self._gaps = Gaps()
         self._damage = Damage()
         self._damage.lost()  # whatever comes in front of the first keyframe
@@ -184,18 +187,32 @@ class LiveConnection(PacketReader):
                 index += 1
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
+        waited, asked = 0.0, time.monotonic()
         try:
             for packet in self._container.demux(*self._wanted):
+                waited += time.monotonic() - asked
                 if self._untimed and packet.size:
                     _stamp(packet, time.monotonic())
-                if not self._keep(packet):
-                    continue
-                self._listen(packet)
-                if packet.is_corrupt:
-                    self._damage.lost()
-                yield packet
+                if self._keep(packet):
+                    self._listen(packet)
+                    if packet.is_corrupt:
+                        self._damage.lost()
+                    if self._in_time(packet, waited):
+                        yield packet
+                    else:
+                        self.skipped_frames += 1
+                    waited = 0.0
+                asked = time.monotonic()
         except (av.FFmpegError, OSError) as error:
             raise _loss(error, self._what) from None
+
+    def _in_time(self, packet: av.Packet[Any], waited: float) -> bool:
+        """Whether it is decoded. What is read in bursts, or has no time of its own, is never late."""
+        ticks = packet.pts if packet.dts is None else packet.dts
+        if self._pacer is not None or self._untimed or ticks is None or packet.time_base is None:
+            return True
+        seconds = float(ticks * packet.time_base)
+        return self._catch_up.wanted(seconds, time.monotonic(), keyframe=packet.is_keyframe, waited=waited)
 
     def _listen(self, packet: av.Packet[Any]) -> None:
         if packet.pts is None or packet.time_base is None:

@@ -16,6 +16,8 @@ Verdict = Literal["fine", "stalled", "frozen"]
 
 _THUMBNAIL: Final = (64, 36)
 _CONVOY: Final = 300.0  # seconds from one measure of the quickest picture to the next: two clocks drift apart
+_WON: Final = 0.02  # seconds: a packet that is nearer by less is as late as those before
+_NOTHING_WON: Final = 1.0  # seconds without one that is nearer
 _STILL: Final = 2  # levels; re-encoding an unmoved picture changes the mean of a block by less
 
 
@@ -89,6 +91,8 @@ class Lateness:
         self._quickest = [math.inf, math.inf]  # arrival minus timestamp: in this span, in the one before
         self._since = -math.inf  # when this span began
         self._behind: float | None = None
+        self.by = 0.0
+        """Seconds by which the last picture came behind the quickest."""
 
     def fed(self, pts: float, now: float) -> bool:
         """A picture came. Whether the stream is late."""
@@ -97,8 +101,77 @@ class Lateness:
             self._since = now
         taken = now - pts
         self._quickest[0] = min(self._quickest[0], taken)
-        if taken - min(self._quickest) <= self._limit:
+        self.by = taken - min(self._quickest)
+        if self.by <= self._limit:
             self._behind = None
         elif self._behind is None:
             self._behind = now
         return self._behind is not None and now - self._behind >= self._limit
+
+
+class CatchUp:
+    """Which packets of a live stream are decoded, so that a machine that decodes too slowly is late for seconds only.
+
+    Packets that are left out cost next to nothing, so that what waits on the way is soon used up; decoding goes on at
+    the next keyframe. A stream that is behind although its reader mostly waits for packets has only come to take a
+    longer way: nothing is left out, and that is how late it is from now on. Driven as :class:`Lateness` is, in the
+    order of decoding.
+
+    >>> catch_up = CatchUp(limit=1.0)
+    >>> packets = (0.0, 50.0), (1.0, 52.1), (2.0, 54.2), (2.1, 54.2), (4.0, 54.3)
+    >>> [catch_up.wanted(pts, now, keyframe=pts.is_integer(), waited=0.0) for pts, now in packets]
+    [True, True, False, False, True]
+    """
+
+    def __init__(self, limit: float) -> None:
+        """``limit``: seconds behind the quickest, for that long."""
+        self._limit = limit
+        self._lateness = Lateness(limit)
+        self._last = -math.inf
+        self._idle = Idle(limit)
+        self._nearest: float | None = None  # arrival minus timestamp, the least since packets are left out
+        self._won_at = 0.0  # when that was last better than before
+
+    def wanted(self, pts: float, now: float, *, keyframe: bool, waited: float) -> bool:
+        """A packet came, for which the reader waited so many seconds. Whether it is decoded."""
+        if pts < self._last - self._limit:  # a jump back is no delay
+            self._lateness = Lateness(self._limit)
+        self._last = pts
+        self._idle.add(waited, now)
+        late = self._lateness.fed(pts, now)
+        taken = now - pts
+        if self._nearest is None:
+            if late and self._idle.mostly:
+                self._lateness = Lateness(self._limit)
+            if not late or self._idle.mostly:
+                return True
+            self._nearest, self._won_at = taken, now
+        elif taken < self._nearest - _WON:
+            self._nearest, self._won_at = taken, now
+        caught_up = self._lateness.by <= self._limit / 2
+        if not keyframe or not (caught_up or now - self._won_at >= _NOTHING_WON):
+            return False
+        if not caught_up:
+            self._lateness = Lateness(self._limit)
+        self._nearest = None
+        return True
+
+
+class Idle:
+    """Whether somebody mostly waited in the last ``span`` seconds that are over."""
+
+    def __init__(self, span: float) -> None:
+        self.mostly = True
+        self._span = span
+        self._since: float | None = None
+        self._waited = 0.0
+
+    def add(self, waited: float, now: float) -> None:
+        """So many seconds, that end now, were waited."""
+        if self._since is None:
+            self._since = now
+            return
+        self._waited += waited
+        if now - self._since >= self._span:
+            self.mostly = self._waited > 0.5 * (now - self._since)
+            self._since, self._waited = now, 0.0

@@ -250,6 +250,8 @@ class WebRtcConnection:
         """The peer is gone, and nobody waits for another."""
         return self._inlet.over
 
+    skipped_frames = 0  # a session that stays behind is ended
+
     @property
     def received_bytes(self) -> int:
         """All that the peer has sent in this session: its sound and its reports too."""

@@ -25,12 +25,14 @@ from streamguard.lab.document_tables import TABLES as MEASURED
 from streamguard.lab.document_tables import Metrics, Section
 
 TABLES: Final[dict[str, Callable[[Metrics], Section]]] = {
-    **MEASURED, "search": document_search.search, "replicate": document_search.replicate,
+    **MEASURED, "search-edge": document_search.search, "search-paper2025": document_search.search,
+    "replicate": document_search.replicate,
 }  # fmt: skip
-_WHOLE: Final = ("unseen", "search", "replicate")  # verbs whose run is one section
+_WHOLE: Final = ("unseen", "search-edge", "search-paper2025", "replicate")  # a run is one section
 _PLOTS: Final = {
     "faces": ("roc.png", "reliability.png", "scores.png"), "corruptions": ("corruptions.png",),
-    "unseen": ("matrix.png",), "search": ("history.png", "pareto.png", "importances.png"),
+    "unseen": ("matrix.png",), "search-edge": ("history.png", "pareto.png", "importances.png"),
+    "search-paper2025": ("history.png",),
     "replicate": ("curves-openforensics-case1.png", "curves-openforensics-case2.png", "curves-dfdc-case2.png"),
 }  # fmt: skip
 
@@ -96,8 +98,9 @@ def _metrics(run: Path) -> dict[str, Any]:
 
 
 def _sections_of(metrics: Mapping[str, Any]) -> list[str]:
-    if metrics.get("verb") in _WHOLE:
-        return [metrics["verb"]]
+    verb = f"search-{metrics.get('space')}" if metrics.get("verb") == "search" else metrics.get("verb")
+    if verb in _WHOLE:
+        return [verb]
     if metrics.get("verb") == "evaluate" and metrics.get("part") == "test":
         return ["final"]
     return [name for name in TABLES if name in metrics] if metrics.get("verb") == "evaluate" else []
@@ -106,13 +109,14 @@ def _sections_of(metrics: Mapping[str, Any]) -> list[str]:
 def _copied(run: Path, into: Path, name: str) -> list[Path]:
     """The section's plots, copied; paths as the document writes them."""
     folder = into.with_suffix("")
+    before = f"{name}-" if name.startswith("search-") else ""  # both spaces have a history
     found = []
     for plot in _PLOTS.get(name, ()):
         if not (run / plot).is_file():
             raise InputMissing(f"'{run / plot}' does not exist. Measure '{name}' again.")
         folder.mkdir(exist_ok=True)
-        shutil.copyfile(run / plot, folder / plot)
-        found.append(Path(folder.name) / plot)
+        shutil.copyfile(run / plot, folder / f"{before}{plot}")
+        found.append(Path(folder.name) / f"{before}{plot}")
     return found
 
 

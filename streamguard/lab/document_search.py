@@ -19,9 +19,12 @@ def search(metrics: Metrics) -> Section:
     lines += table(["bracket", "finished", "stopped", "refused", "failed", "epochs"], rows)
     for study in metrics["difference"]:
         lines += ["", f"`{study}`, {metrics['designs'][study]:,} designs:", ""]
-        lines += [f"- {_difference(metrics['difference'][study])}"]
+        if any("/random/" in name for name in metrics["brackets"]):
+            lines += [f"- {_difference(metrics['difference'][study])}"]
         lines += [f"- {_agreement(row)}" for row in metrics["agreement"][study]]
         lines += [f"- {_proxies(metrics['proxies'][study])}"]
+    if metrics["left"]:
+        lines += ["", f"{metrics['left']} trials were under way when the search was ended."]
     if "final" in metrics:
         told = ", ".join(f"{name} {value:.4f}" for name, value in metrics["final"].items())
         lines += ["", f"The winner trained anew for 20 epochs: {told}."]

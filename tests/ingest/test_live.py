@@ -29,6 +29,7 @@ class Connection:
 
     info = StreamInfo(64, 36, 25.0, "none", None, False)
     received_bytes = 0
+    skipped_frames = 0
     clock_offset = None
 
     def __init__(self, session, script, finished):

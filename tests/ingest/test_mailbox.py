@@ -78,6 +78,13 @@ def test_a_frame_carries_how_many_it_overtook():
     assert box.take().overtook == 0
 
 
+def test_what_was_lost_before_a_frame_came_counts_too():
+    crossing = Crossing(Mailbox(1, "newest"), notify=lambda: None)
+    crossing.put(frame(0), overtook=2)
+    assert crossing.put(frame(1), overtook=3).overtook == 2
+    assert crossing.take().overtook == 6
+
+
 def test_a_frame_that_is_not_due_pushes_nothing_out_and_goes_first():
     box = Mailbox(1, "newest")
     offer(box, 0)

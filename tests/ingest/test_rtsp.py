@@ -260,3 +260,24 @@ def test_a_slow_taker_gets_the_newest_frame(server):
                 ages.append(newest - item.frame.index)
     assert max(ages) <= 1
     assert seen.frames[-1][2].index > 50
+
+
+def test_a_machine_that_decodes_too_slowly_is_late_for_seconds_only(server):
+    """Each picture takes three times as long as it is shown: after twelve seconds it would be eight seconds behind."""
+    lags, sound, keyframes_after = [], [], []
+    with open_source(server.url).open(1) as connection:
+        began = time.monotonic()
+        skipped = 0
+        for frame in connection:
+            if time.monotonic() - began > 12:
+                break
+            lags.append(time.monotonic() - began - frame.pts)
+            sound.append(not frame.damaged)
+            if connection.skipped_frames > skipped:
+                skipped = connection.skipped_frames
+                keyframes_after.append(frame.index)
+            time.sleep(0.12)
+    assert skipped > 50
+    assert len(keyframes_after) >= 2
+    assert max(lags) - min(lags) < 4.0
+    assert all(sound), "decoding goes on at a keyframe"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from streamguard.frames import Picture
-from streamguard.ingest.watchdog import Lateness, Watchdog, WatchdogSettings
+from streamguard.ingest.watchdog import CatchUp, Lateness, Watchdog, WatchdogSettings
 
 
 def picture(level=100, *, dot=None, noise=0.0, seed=0):
@@ -100,3 +100,70 @@ def test_clocks_that_drift_apart_are_not_late():
     """A sender whose clock is slow by 100 parts in a million is a second behind after three hours."""
     lateness = Lateness(2.0)
     assert not any(lateness.fed(n * 10 * 0.9999, n * 10.0) for n in range(8 * 360))
+
+
+class Sender:
+    """25 packets a second from second 100 on, a keyframe each second; read by somebody who takes ``slow`` seconds for
+    each that is wanted, and a millisecond for any other. ``lags``: seconds behind the sender, of those wanted."""
+
+    def __init__(self, limit=1.0, gop=25):
+        self.catch_up, self.gop = CatchUp(limit), gop
+        self.now, self.number, self.delay = 100.0, 0, 0.0
+        self.lags, self.skipped, self.resumed = [], [], []
+
+    def read(self, packets, *, slow=0.0, delay=0.0):
+        """``delay``: of every packet on its way."""
+        for _ in range(packets):
+            pts = self.number / 25
+            came = 100.0 + pts + delay
+            waited = max(0.0, came - self.now)
+            self.now += waited
+            keyframe = self.number % self.gop == 0
+            if self.catch_up.wanted(pts, self.now, keyframe=keyframe, waited=waited):
+                if self.skipped and self.skipped[-1] == self.number - 1:
+                    self.resumed.append(keyframe)
+                self.lags.append(self.now - 100.0 - pts)
+                self.now += slow
+            else:
+                self.skipped.append(self.number)
+                self.now += 0.001
+            self.number += 1
+        return self
+
+
+def test_who_keeps_up_decodes_all():
+    assert Sender().read(5000, slow=0.039).skipped == []
+
+
+def test_who_is_too_slow_is_never_late_by_more_than_seconds():
+    sender = Sender().read(10_000, slow=0.06)
+    assert max(sender.lags) < 2.6, "a second, for a second, and what comes up in it"
+    assert 0.25 < len(sender.skipped) / 10_000 < 0.4, "no more than has to be: a third"
+    assert set(sender.resumed) == {True}, "only a keyframe can be decoded without those before it"
+
+
+def test_without_leaving_out_it_would_be_minutes():
+    assert max(Sender(limit=1e9).read(10_000, slow=0.06).lags) > 120
+
+
+def test_a_longer_way_is_no_reason_to_leave_anything_out():
+    """A server that was frozen and goes on where it was; a route that takes three seconds more."""
+    sender = Sender().read(500, slow=0.01).read(2000, slow=0.01, delay=3.0)
+    assert sender.skipped == []
+    sender.read(2000, slow=0.06, delay=3.0)
+    assert 0 < len(sender.skipped) < 1000
+    assert max(sender.lags) < 3.0 + 2.6
+
+
+def test_timestamps_that_jump_back_are_no_delay():
+    catch_up = CatchUp(1.0)
+    stamps = [n / 25 for n in range(500)] + [n / 25 for n in range(500)]
+    assert all(catch_up.wanted(pts, 100 + n / 25, keyframe=n % 25 == 0, waited=0.001) for n, pts in enumerate(stamps))
+
+
+def test_where_nothing_can_be_won_decoding_goes_on():
+    """A sender that never lets its reader wait, and sends too slowly."""
+    catch_up = CatchUp(1.0)
+    wanted = [catch_up.wanted(n / 25, 100 + n / 20, keyframe=n % 25 == 0, waited=0.0) for n in range(2000)]
+    assert sum(wanted) > 1000
+    assert wanted[-500:].count(False) < 300

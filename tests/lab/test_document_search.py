@@ -15,10 +15,11 @@ from streamguard.lab.document import fill
 pytestmark = pytest.mark.lab
 BETWEEN = {"value": 0.91234, "low": 0.9, "high": 0.95}
 SEARCH = {
-    "verb": "search", "command": "streamguard lab search --space edge", "date": "2026-01-01", "machine": "a test",
+    "verb": "search", "space": "edge", "command": "streamguard lab search --space edge", "date": "2026-01-01", "machine": "a test",
     "score": "AUC on families never shown", "design": '{"space": "edge/scratch"}',
     "winner": {"name": "edge/scratch/tpe/1/4", "score": 0.7123, "ms": 1.25, "parameters": 1_250_000},
-    "brackets": {"edge/scratch/tpe/1": {"finished": 2.0, "stopped": 3.0, "epochs": 21.0, "seconds": 9.5}},
+    "brackets": {"edge/scratch/tpe/1": {"finished": 2.0, "stopped": 3.0, "epochs": 21.0, "seconds": 9.5},
+                 "edge/scratch/random/1": {"finished": 1.0, "stopped": 4.0, "epochs": 15.0, "seconds": 7.0}},
     "designs": {"edge/scratch": 1_234_567}, "importances": {"edge/scratch": {}}, "left": 0,
     "difference": {
         "edge/scratch": {"tpe": [0.7, 0.71], "random": [0.69, 0.7], "mean": 0.01, "low": -0.02, "high": 0.04}},
@@ -44,8 +45,9 @@ REPLICATE = {
 
 @pytest.fixture
 def into(tmp_path):
-    """A document with a place for both."""
-    places = "\n\n".join(f"<!-- figures: {name} -->\n<!-- end: {name} -->" for name in ("search", "replicate"))
+    """A document with a place for all."""
+    names = ("search-edge", "search-paper2025", "replicate")
+    places = "\n\n".join(f"<!-- figures: {name} -->\n<!-- end: {name} -->" for name in names)
     file = tmp_path / "models.md"
     file.write_text(places)
     return file
@@ -61,7 +63,7 @@ def run_of(folder, metrics):
 
 
 def test_a_search_is_told_whatever_its_sign(tmp_path, into):
-    assert fill(run_of(tmp_path / "run", SEARCH), into) == ["search"]
+    assert fill(run_of(tmp_path / "run", SEARCH), into) == ["search-edge"]
     text = into.read_text()
     assert "AUC on families never shown **0.7123**, 1.25 ms a face, 1.25 M parameters" in text
     assert "| edge/scratch/tpe/1 | 2 | 3 | 0 | 0 | 21 |" in text
@@ -69,16 +71,32 @@ def test_a_search_is_told_whatever_its_sign(tmp_path, into):
     assert "Rungs 1 and 3 agree: Kendall's tau 0.50 (9 trials)." in text
     assert "Rungs 3 and 9 agree: too few to tell (2 trials)." in text
     assert "12 trials: parameters +0.25, naswot -0.10" in text
-    assert "(models/pareto.png)" in text
+    assert "(models/search-edge-pareto.png)" in text
+    assert "under way" not in text
 
 
-def test_a_paper_search_has_no_second_sampler(tmp_path, into):
-    metrics = {**copy.deepcopy(SEARCH), "final": {"loss": 0.25, "accuracy": 0.9}}
+def test_a_search_that_was_cut_off_says_so(tmp_path, into):
+    fill(run_of(tmp_path / "run", {**SEARCH, "left": 7}), into)
+    assert "7 trials were under way when the search was ended." in into.read_text()
+
+
+def test_a_paper_search_has_a_place_of_its_own_and_no_second_sampler(tmp_path, into):
+    metrics = {**copy.deepcopy(SEARCH), "space": "paper2025", "final": {"loss": 0.25, "accuracy": 0.9}}
+    del metrics["brackets"]["edge/scratch/random/1"]
+    assert fill(run_of(tmp_path / "run", metrics), into) == ["search-paper2025"]
+    text = into.read_text()
+    assert "random search" not in text
+    assert "trained anew for 20 epochs: loss 0.2500, accuracy 0.9000" in text
+    assert "(models/search-paper2025-history.png)" in text
+    assert "pareto" not in text
+
+
+def test_a_bracket_that_did_not_finish_is_not_compared(tmp_path, into):
+    metrics = copy.deepcopy(SEARCH)
     metrics["difference"]["edge/scratch"] = {"tpe": [0.7], "random": []}
     metrics["agreement"]["edge/scratch"] = []
     fill(run_of(tmp_path / "run", metrics), into)
     assert "TPE and random search: not both finished." in into.read_text()
-    assert "trained anew for 20 epochs: loss 0.2500, accuracy 0.9000" in into.read_text()
 
 
 def test_the_papers_table_stands_beside_the_paper(tmp_path, into):
