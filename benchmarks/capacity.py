@@ -7,7 +7,8 @@ encoded before; its CPU is printed, since it takes it from the same cores. A str
 frames that were decoded, whatever the overload policy makes of it. A number of streams is kept when under 1 % of what
 was due in ``--seconds`` was left undone. Each round climbs or descends from the last one's answer; the median counts.
 Then, at 50, 80 and 100 % of it, two ages of scores: since the frame was decoded, and since it was captured by the
-server's clock (RTCP sender reports). It runs the precisions that `streamguard engines build` chose, if it did. Target on two cores: 12 streams of 720p; 95 % of scores within 250 ms at 80 %.
+server's clock (RTCP sender reports). The models run in the precisions that `streamguard engines build` chose, if it was
+run. Target on two cores: 12 streams of 720p; 95 % of scores within 250 ms at 80 %.
 
 Needs the Debian packages of tests/servers/debian.txt.
 """

@@ -15,8 +15,8 @@ from streamguard.lab.document import fill
 pytestmark = pytest.mark.lab
 BETWEEN = {"value": 0.91234, "low": 0.9, "high": 0.95}
 SEARCH = {
-    "verb": "search", "space": "edge", "command": "streamguard lab search --space edge", "date": "2026-01-01", "machine": "a test",
-    "score": "AUC on families never shown", "design": '{"space": "edge/scratch"}',
+    "verb": "search", "space": "edge", "command": "streamguard lab search --space edge", "date": "2026-01-01",
+    "machine": "a test", "score": "AUC on families never shown", "design": '{"space": "edge/scratch"}',
     "winner": {"name": "edge/scratch/tpe/1/4", "score": 0.7123, "ms": 1.25, "parameters": 1_250_000},
     "brackets": {"edge/scratch/tpe/1": {"finished": 2.0, "stopped": 3.0, "epochs": 21.0, "seconds": 9.5},
                  "edge/scratch/random/1": {"finished": 1.0, "stopped": 4.0, "epochs": 15.0, "seconds": 7.0}},
