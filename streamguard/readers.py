@@ -122,8 +122,7 @@ class Intake:
         self._decoded = metrics.frames_decoded.labels(stream)
         self._received = metrics.stream_received.labels(stream)
         self._bytes = 0
-        self._skipped = 0
-        self._late = 0.0
+        self._told_late = 0
         self._sound_at = 0.0
         self._outage: str | None = None
 
@@ -136,7 +135,7 @@ class Intake:
         """A session delivers."""
         self._up, self._size = True, (connection.info.width, connection.info.height)
         self._sound_at, self._outage, self._bytes = 0.0, None, 0
-        self._skipped, self._late = 0, 0.0
+        self._told_late = 0
         self._sampler.restart()
         self.metrics.stream_up.labels(self.stream).set(1)
         self.metrics.stream_width.labels(self.stream).set(connection.info.width)
@@ -157,8 +156,6 @@ class Intake:
         received = connection.received_bytes
         self._received.inc(8 * (received - self._bytes))
         self._bytes = received
-        self._late += (connection.skipped_frames - self._skipped) / self._sampler.settings.stride
-        self._skipped = connection.skipped_frames
         if frame.damaged:
             self.metrics.frames_corrupt.labels(self.stream).inc()
             if frame.pts - self._sound_at > _DAMAGED_FOR and self._outage is None:
@@ -178,7 +175,9 @@ class Intake:
         if self._outage is not None:
             self._drop("frozen")
             return
-        late, self._late = int(self._late), self._late % 1
+        stride = self._sampler.settings.stride
+        late = (connection.skipped_frames - self._told_late) // stride
+        self._told_late += late * stride
         if late:
             self._drop("late", late)
         if self.crossing.put(frame, overtook=late) is not None:

@@ -141,9 +141,10 @@ class CatchUp:
         late = self._lateness.fed(pts, now)
         taken = now - pts
         if self._nearest is None:
-            if late and self._idle.mostly:
+            if not late:
+                return True
+            if self._idle.mostly:
                 self._lateness = Lateness(self._limit)
-            if not late or self._idle.mostly:
                 return True
             self._nearest, self._won_at = taken, now
         elif taken < self._nearest - _WON:

@@ -98,9 +98,9 @@ def _metrics(run: Path) -> dict[str, Any]:
 
 
 def _sections_of(metrics: Mapping[str, Any]) -> list[str]:
-    verb = f"search-{metrics.get('space')}" if metrics.get("verb") == "search" else metrics.get("verb")
-    if verb in _WHOLE:
-        return [verb]
+    whole = f"search-{metrics.get('space')}" if metrics.get("verb") == "search" else metrics.get("verb")
+    if whole in _WHOLE:
+        return [whole]
     if metrics.get("verb") == "evaluate" and metrics.get("part") == "test":
         return ["final"]
     return [name for name in TABLES if name in metrics] if metrics.get("verb") == "evaluate" else []

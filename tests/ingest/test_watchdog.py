@@ -108,7 +108,7 @@ class Sender:
 
     def __init__(self, limit=1.0, gop=25):
         self.catch_up, self.gop = CatchUp(limit), gop
-        self.now, self.number, self.delay = 100.0, 0, 0.0
+        self.now, self.number = 100.0, 0
         self.lags, self.skipped, self.resumed = [], [], []
 
     def read(self, packets, *, slow=0.0, delay=0.0):
