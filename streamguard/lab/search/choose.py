@@ -22,9 +22,9 @@ from streamguard.lab.data import FaceStore, build_store
 from streamguard.lab.dataset import Dataset
 from streamguard.lab.evaluate_faces import bounded
 from streamguard.lab.heldout import Drawn, held
-from streamguard.lab.search.latency import compiled, least, ratio
 from streamguard.lab.search.material import families_of
 from streamguard.lab.search.rules import UNSEEN, Shown, Verdict, verdict
+from streamguard.lab.search.timing import Model, timed
 from streamguard.lab.statistics import auc
 from streamguard.lab.subjects import REFERENCE, Subject, engine_subjects
 
@@ -61,10 +61,10 @@ def compared(store: FaceStore, searched: Engine, base: Engine, each: int) -> tup
             for who, subject in subjects.items()
         }
     mean = {who: float(np.mean([row[who]["value"] for row in rows.values()])) for who in subjects}
-    runs = {who: compiled(engine.model(REFERENCE), subjects[who].crop.size)
-            for who, engine in (("searched", searched), ("base", base))}  # fmt: skip
-    ms = least(runs["base"])
-    times = {"base": ms, "searched": ms * ratio(runs["searched"], runs["base"])}
+    models = {who: Model(engine.model(REFERENCE), subjects[who].crop.size)
+              for who, engine in (("searched", searched), ("base", base))}  # fmt: skip
+    found = timed(models["searched"], models["base"])
+    times = {"base": found.reference_ms, "searched": found.reference_ms * found.ratio}
     return verdict(*(Shown(mean[who], times[who]) for who in ("searched", "base"))), rows
 
 

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, get_args
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import DatabaseError
@@ -25,6 +26,7 @@ from streamguard.lab.search.rules import fewest
 from streamguard.lab.search.spaces import Space
 
 Sampler = Literal["tpe", "random"]
+SAMPLERS: Final[tuple[Sampler, ...]] = get_args(Sampler)
 DATABASE: Final = "study.db"
 REASON: Final = "reason"  # of a trial that did not finish the last rung
 REFUSED: Final = "refused"  # marks a design that is beyond the limits; it took nothing of the budget
@@ -194,7 +196,8 @@ class Studies:
 
     def _sampler(self, bracket: Bracket, number: int) -> optuna.samplers.BaseSampler:
         """Made anew for each trial, seeded by its number: who asks, and after which break, changes nothing."""
-        seed = bracket.seed * 1_000_003 + number
+        of = (bracket.seed, number, SAMPLERS.index(bracket.sampler))
+        seed = int(np.random.SeedSequence(of).generate_state(1)[0])  # neighbours' streams have nothing in common
         if bracket.sampler == "random":
             return optuna.samplers.RandomSampler(seed)
         startup = min(_STARTUP, max(2, self._trials // 3))

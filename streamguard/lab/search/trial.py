@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from optuna.trial import TrialState
 from torch import nn
 
@@ -44,10 +45,12 @@ class Trials:
         with."""
         design = claim.space.draw(claim.trial)
         folder = self.folder / claim.bracket.name.replace("/", ".") / f"{claim.trial.number:04d}"
+        course = self.material.course(design, self.halving.rungs[-1])
+        torch.manual_seed(course.seed)  # the same design begins with the same weights, whoever drew it
         net = build_design(design, pretrained=self.pretrained)
         if not self._weighed(claim, design, net):
             return True
-        trainee = Trainee(net, self.material.course(design, self.halving.rungs[-1]), folder, self.material.epoch)
+        trainee = Trainee(net, course, folder, self.material.epoch)
         done = self._climb(claim, design, trainee)
         if done and folder.is_dir():
             shutil.rmtree(folder)  # its figures stay; the winner is trained anew

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import cv2
+import torch
 import typer
 from rich.console import Console
 
@@ -33,12 +34,13 @@ from streamguard.lab.dataset import Dataset
 from streamguard.lab.ledger import Ledger
 from streamguard.lab.model import settle_cpu
 from streamguard.lab.search import plots, report
-from streamguard.lab.search.latency import ROUNDS, Stopwatch
+from streamguard.lab.search.latency import Stopwatch
 from streamguard.lab.search.material import Edge, Material, MaterialConfig, PaperMaterial
 from streamguard.lab.search.nets import build_design
 from streamguard.lab.search.rules import LIMITS, NO_LIMITS, Halving, Limits
 from streamguard.lab.search.spaces import AUGMENT, SPACES, Space, read_design
 from streamguard.lab.search.study import Bracket, Lock, Studies
+from streamguard.lab.search.timing import ROUNDS
 from streamguard.lab.search.trial import Trials
 
 PAPER: Final = "paper2025"
@@ -243,8 +245,10 @@ def _final(store: FaceStore, out: Path, config: SearchConfig, text: str) -> dict
     """The paper's winner, trained anew for twenty epochs: loss, accuracy on the 20 %, and AUC on unseen recordings."""
     design = read_design(text)
     material = _prepared(store, out, config)
+    course = material.course(design, PAPER_EPOCHS)
+    torch.manual_seed(course.seed)
     net = build_design(design, pretrained=config.pretrained)
-    trainee = Trainee(net, material.course(design, PAPER_EPOCHS), out / "final", material.epoch)
+    trainee = Trainee(net, course, out / "final", material.epoch)
     reached = trainee.follow(material.batches(design), PAPER_EPOCHS * material.epoch)
     if reached.diverged:
         raise UsageError(f"the winner diverged when it was trained for {PAPER_EPOCHS} epochs: {reached.diverged}.")

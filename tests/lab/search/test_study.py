@@ -93,6 +93,17 @@ def test_the_same_seed_draws_the_same_after_a_break(tmp_path):
     assert drawn(tmp_path / "one", breaks=False) == drawn(tmp_path / "two", breaks=True)
 
 
+def test_no_bracket_draws_what_another_drew(tmp_path):
+    brackets = [Bracket("edge/made", sampler, seed) for seed in (1, 2, 3) for sampler in ("tpe", "random")]
+    space, drawn = Space("edge/made", (Range("rate", 1e-4, 1e-1),)), []
+    studies = Studies(tmp_path, {"edge/made": space}, brackets, 6, maximise=True)
+    while (claim := studies.claim()) is not None:
+        with claim:
+            drawn.append(space.draw(claim.trial).text)
+            claim.finish(TrialState.COMPLETE, 0.5)
+    assert len(set(drawn)) == len(drawn) == 36
+
+
 def test_refused_designs_cost_nothing_but_not_for_ever(tmp_path):
     studies = opened(tmp_path, trials=1, brackets=BRACKETS[1:])
     count = 0

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("optuna")
 pytest.importorskip("timm")
@@ -87,6 +88,15 @@ def test_a_search_that_is_broken_off_goes_on_and_reports(meshed_store, tmp_path,
     assert not list((out / "trials").rglob("last.pt"))
     with pytest.raises(UsageError, match="begun with other values of"):
         searched(meshed_store, out, replace(CONFIG, space="paper2025"), resume=True)
+
+
+def test_scores_follow_from_the_seed_alone(meshed_store, tmp_path, small):
+    scores = []
+    for before in (1, 2):  # whatever was drawn before in this process
+        torch.manual_seed(before)
+        searched(meshed_store, tmp_path / str(before), replace(CONFIG, trials=2))
+        scores.append([(row["bracket"], row["score"]) for row in rows_of(tmp_path / str(before))])
+    assert scores[0] == scores[1]
 
 
 def test_a_trial_that_diverges_is_named_and_the_rest_goes_on(meshed_store, tmp_path, small, monkeypatch):
