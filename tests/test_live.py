@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from streamguard.config import Config
 from streamguard.frames import State
+from streamguard.heap import keep_large_pieces_apart
 from streamguard.ingest.connection import SourceOptions
 from streamguard.ingest.live import FeedSettings
 from streamguard.ingest.reconnect import BackoffSettings
@@ -307,6 +308,7 @@ def test_a_slow_consumer_stays_near_the_present(tmp_path):
 
 
 def test_fifty_connections_leave_nothing_behind(faces, neighbour):
+    keep_large_pieces_apart()  # as the command does
     with RtspServer(faces) as server, Watch() as watch:
         watch.add("next", neighbour)
         watch.until_more("next", 10)
