@@ -258,7 +258,7 @@ class LiveReader:
         self._first = first
         self._source = source
         self._intake = intake
-        self._feed = LiveFeed(source, self, settings=settings)
+        self._feed = LiveFeed(source, settings=settings)
         self._connection: Connection | None = None
         self._down = False  # the outage under way has been told
         self._words = "it has not answered yet"
@@ -286,7 +286,7 @@ class LiveReader:
 
     def _run(self) -> None:
         try:
-            self._feed.run(self._first)
+            self._feed.run(self, self._first)
         finally:  # whatever happens, nobody waits for this stream for ever
             self._intake.ended(self.session, "stopped", final=True)
 
@@ -305,7 +305,7 @@ class LiveReader:
         self._intake.outage(FROZEN if frozen else None)
 
     def closed(self, session: int, reason: Reason, words: str) -> None:
-        self._down = True
+        self._connection, self._down = None, True  # an outage may last for months, and a decoder takes megabytes
         self._intake.ended(session, f"no frames: {words}", final=False)
 
     def retrying(self, reason: Reason, words: str, delay: float) -> None:

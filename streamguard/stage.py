@@ -211,6 +211,7 @@ class InferenceStage:
         if isinstance(mark, SessionEnded) and mark.final:
             lane.removed = True
             lane.queue.clear()
+            lane.searching = None  # a frame and its lane hold each other
             del self._lanes[lane.stream]
             self._load.look(lane)
             self._searches.batcher.drop(lane.stream)

@@ -3,6 +3,7 @@
 Every test has a neighbour: a second stream from a server that nobody touches, which must not notice.
 """
 
+import gc
 import itertools
 import json
 import logging
@@ -17,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from av.container import InputContainer
 from prometheus_client import CollectorRegistry, generate_latest
 
 from streamguard.config import Config
@@ -328,6 +330,31 @@ def test_fifty_connections_leave_nothing_behind(faces, neighbour):
         assert abs(last_files - first_files) <= 2, sizes
         assert watch.kinds("next") == ["up"]
         assert watch.worst_stall("next") < MOST_STALL
+
+
+def test_nothing_of_a_stream_waits_for_the_collector_of_cycles(faces, neighbour):
+    with RtspServer(faces) as server, Watch() as watch:
+        watch.add("next", neighbour)
+        watch.add("cam", server)
+        watch.until_more("cam", 10)
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            server.kill()
+            watch.until(lambda: "down" in watch.kinds("cam"))
+            watch.until(lambda: not any(thread.name.startswith("reader-cam") for thread in threading.enumerate()))
+            decoders = sum(type(each) is InputContainer for each in gc.get_objects())
+            assert decoders == 1, "a stream that is down keeps a decoder"
+            watch.guard.remove("cam")
+            watch.until(lambda: not any(thread.name == "feed-cam" for thread in threading.enumerate()))
+            gc.collect()
+            left = {f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.garbage}
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+        assert not [name for name in left if name.startswith(("streamguard.", "av."))]
 
 
 def test_a_password_shows_nowhere(faces, caplog):

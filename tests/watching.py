@@ -73,8 +73,8 @@ class Watching:
 def watching(source, settings=QUICK):
     """A feed that runs as long as the block lasts; its listener."""
     listener = Watching()
-    feed = LiveFeed(source, listener, settings=settings)
-    thread = threading.Thread(target=feed.run, name=f"feed-{source.name}")
+    feed = LiveFeed(source, settings=settings)
+    thread = threading.Thread(target=feed.run, args=(listener,), name=f"feed-{source.name}")
     thread.start()
     try:
         yield listener

@@ -72,13 +72,11 @@ class LiveFeed:
     def __init__(
         self,
         source: Source,
-        listener: FeedListener,
         *,
         settings: FeedSettings | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._source = source
-        self._listener = listener
         self._settings = settings or FeedSettings()
         self._backoff = Backoff(rng or random.Random(), self._settings.backoff)
         self._stopped = threading.Event()
@@ -88,22 +86,30 @@ class LiveFeed:
         """End the feed; :meth:`run` returns within a second or two."""
         self._stopped.set()
 
-    def run(self, first: int = 1) -> None:
-        """Until :meth:`stop`, or the end of a source that is a recording. Sessions count from ``first``."""
-        session = first
+    def run(self, listener: FeedListener, first: int = 1) -> None:
+        """Until :meth:`stop`, or the end of a source that is a recording. Sessions count from ``first``.
+
+        Nothing of ``listener`` is held afterwards: a decoder must not wait for the collector of cycles.
+        """
+        try:
+            self._run(listener, first)
+        finally:
+            self._abandoned.clear()
+
+    def _run(self, listener: FeedListener, session: int) -> None:
         while self._may_start():
-            attempt = _Attempt(self._source, session, self._listener, self._settings.watchdog)
-            over = self._watch(attempt, session)
+            attempt = _Attempt(self._source, session, listener, self._settings.watchdog)
+            over = self._watch(attempt, listener)
             lasted = attempt.abandon()
             if lasted is not None:
-                self._listener.closed(session, over.reason, over.words)
+                listener.closed(session, over.reason, over.words)
                 session += 1
             if over.final:
                 attempt.thread.join(_GOODBYE)
                 return
             self._abandoned.append(attempt)
             delay = self._backoff.delay(over.reason, lasted or 0.0)
-            self._listener.retrying(over.reason, over.words, delay)
+            listener.retrying(over.reason, over.words, delay)
             self._stopped.wait(delay)
 
     def _may_start(self) -> bool:
@@ -115,7 +121,7 @@ class LiveFeed:
             self._stopped.wait(self._settings.poll)
         return False
 
-    def _watch(self, attempt: _Attempt, session: int) -> Over:
+    def _watch(self, attempt: _Attempt, listener: FeedListener) -> Over:
         frozen = False
         attempt.thread.start()
         while not attempt.done.wait(self._settings.poll):
@@ -126,7 +132,7 @@ class LiveFeed:
                 return Over("stalled", f"'{self._source.uri}': no frame for {self._settings.watchdog.stalled:g} s")
             if (verdict == "frozen") != frozen:
                 frozen = not frozen
-                self._listener.degraded(session, frozen)
+                listener.degraded(attempt.session, frozen)
         return attempt.over
 
 
@@ -138,7 +144,7 @@ class _Attempt:
         self.done = threading.Event()
         self.over = Over("lost", f"'{source.uri}': the reader failed")
         self._source = source
-        self._session = session
+        self.session = session
         self._listener = listener
         self._gate = threading.Lock()  # once abandon() has it, nothing more is told
         self._left = False
@@ -165,7 +171,7 @@ class _Attempt:
             self.done.set()
 
     def _read(self) -> Over:
-        with self._source.open(self._session) as connection:
+        with self._source.open(self.session) as connection:
             for frame in connection:
                 if not self._tell(connection, frame):
                     break
@@ -179,7 +185,7 @@ class _Attempt:
             if self._opened_at is None:
                 self._opened_at = now
                 self._watchdog.opened(now)
-                self._listener.opened(self._session, connection)
+                self._listener.opened(self.session, connection)
             self._watchdog.fed(now, frame.picture)
             self._listener.frame(frame)
             return True

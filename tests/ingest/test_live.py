@@ -98,7 +98,7 @@ class Listener:
 
 def fed(*scripts, settings=QUICK):
     source, listener = Source(*scripts), Listener()
-    LiveFeed(source, listener, settings=settings).run()
+    LiveFeed(source, settings=settings).run(listener)
     return source, listener.told
 
 
@@ -133,7 +133,7 @@ def test_a_changed_picture_has_its_own_reason():
 def test_a_silent_connection_is_left_behind_and_what_it_still_says_is_lost():
     silent = threading.Event()
     source, listener = Source([2, silent, 5], [3]), Listener()
-    LiveFeed(source, listener, settings=QUICK).run()
+    LiveFeed(source, settings=QUICK).run(listener)
     assert listener.told == [
         *(("opened", 1), 2, ("closed", 1, "stalled"), ("retry", "stalled")),
         *(("opened", 2), 3, ("closed", 2, "ended")),
@@ -159,7 +159,7 @@ def test_opening_may_hang_too():
             return super().open(session)
 
     listener = Listener()
-    LiveFeed(Hanging(None, [1]), listener, settings=QUICK).run()
+    LiveFeed(Hanging(None, [1]), settings=QUICK).run(listener)
     hangs.set()
     assert listener.told[0] == ("retry", "stalled")
     assert listener.told[1] == ("opened", 1)
@@ -168,7 +168,7 @@ def test_opening_may_hang_too():
 def test_connections_left_behind_are_bounded():
     silent = threading.Event()
     source, listener = Source(*[[1, silent]] * 6, [1]), Listener()
-    thread = threading.Thread(target=(feed := LiveFeed(source, listener, settings=QUICK)).run)
+    thread = threading.Thread(target=(feed := LiveFeed(source, settings=QUICK)).run, args=(listener,))
     thread.start()
     while len(source.connections) < 4:
         time.sleep(0.01)
@@ -195,7 +195,7 @@ def test_a_frozen_picture_is_told_once():
 
     listener = Listener()
     listener.frame = lambda frame: None
-    LiveFeed(SlowSource([20]), listener, settings=settings).run()
+    LiveFeed(SlowSource([20]), settings=settings).run(listener)
     assert [t for t in listener.told if t != 0] == [("opened", 1), ("frozen", 1, True), ("closed", 1, "ended")]
 
 
@@ -204,8 +204,8 @@ def test_stop_ends_a_feed_that_is_silent_waiting_or_delivering():
     patient = FeedSettings(backoff=BackoffSettings(first=60.0), poll=0.01)
     for script in ([1, silent], SourceLost("down"), [10**9]):
         listener = Listener()
-        feed = LiveFeed(Source(script, [1]), listener, settings=patient)
-        thread = threading.Thread(target=feed.run)
+        feed = LiveFeed(Source(script, [1]), settings=patient)
+        thread = threading.Thread(target=feed.run, args=(listener,))
         thread.start()
         while not listener.told:
             time.sleep(0.01)
@@ -222,7 +222,7 @@ def test_the_words_are_given():
             self.told.append(words)
 
     listener = Words()
-    LiveFeed(Source(SourceLost("rtsp://bob:hunter2@cam/1 is down"), [1]), listener, settings=QUICK).run()
+    LiveFeed(Source(SourceLost("rtsp://bob:hunter2@cam/1 is down"), [1]), settings=QUICK).run(listener)
     assert listener.told[0] == "rtsp://***@cam/1 is down"
 
 
@@ -230,6 +230,6 @@ def test_the_words_are_given():
 def test_delays_come_from_the_back_off(lasted):
     listener = Listener()
     good = BackoffSettings(first=0.01, good=0.0 if lasted else 60.0)
-    LiveFeed(Source([1], [1], [1], [1]), listener, settings=FeedSettings(backoff=good, poll=0.005)).run()
+    LiveFeed(Source([1], [1], [1], [1]), settings=FeedSettings(backoff=good, poll=0.005)).run(listener)
     assert len(listener.delays) == 3
     assert all(0.005 <= delay <= 0.01 for delay in listener.delays) == lasted

@@ -113,7 +113,7 @@ def test_another_size_is_another_session():
     for number in (3, 4):
         inlet.put(arrival(number, width=240, height=180))
     inlet.close()
-    LiveFeed(WebRtcSource("cam", inlet), Listener(), settings=FeedSettings(poll=0.01)).run()
+    LiveFeed(WebRtcSource("cam", inlet), settings=FeedSettings(poll=0.01)).run(Listener())
     assert told == [(1, 320), 1, 2, "changed", (2, 240), 3, 4, "ended"]
 
 
