@@ -20,6 +20,7 @@ from streamguard.frames import F32, U8
 from streamguard.inference.backend import Completion, Completions, check_batch, choose_variant
 from streamguard.inference.choices import ChoiceCache, choice_key
 from streamguard.inference.engines import Engine
+from streamguard.inference.processor import int8_is_exact, processor
 
 _HINT: Final = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
@@ -38,8 +39,12 @@ def offered_variants(engine: Engine, capabilities: list[str]) -> tuple[str, ...]
 
 
 def usual_order(engine: Engine) -> tuple[str, ...]:
-    """The variants on this processor, as ``auto`` prefers them while nothing was measured."""
-    return offered_variants(engine, ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    """The variants on this processor, as ``auto`` prefers them while nothing was measured.
+
+    OpenVINO names int8 also where it runs, but overflows.
+    """
+    capabilities: list[str] = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return offered_variants(engine, [name for name in capabilities if name != "INT8" or int8_is_exact()])
 
 
 def library() -> str:
@@ -58,7 +63,8 @@ class OpenVinoBackend:
     """A compiled model with a pool of asynchronous infer requests.
 
     Raises:
-        EngineError: no such variant, or OpenVINO can't compile the model for this processor.
+        EngineError: no such variant, or one that this processor would compute wrongly, or OpenVINO can't compile the
+            model for it.
     """
 
     name: Final = "openvino"
@@ -76,6 +82,11 @@ class OpenVinoBackend:
         core = ov.Core()
         key = choice_key(engine, self.name, library())
         self.variants = (choices or ChoiceCache()).ordered(usual_order(engine), key)
+        if variant == "int8" and "int8" in engine.variants and not int8_is_exact():
+            raise EngineError(
+                f"engine '{engine.name}' can't run as int8 on this processor ({processor()}): it has no VNNI, and the "
+                f"sums overflow, so that faces are lost. Use one of: {', '.join(self.variants)}, or auto."
+            )
         self.variant = choose_variant(variant, self.variants, engine, self.name)
         self.slots = slots
         self._engine = engine

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from functools import partial
 from queue import SimpleQueue
 
 import numpy as np
@@ -10,8 +11,11 @@ import onnx
 import pytest
 
 from streamguard.errors import BackendError, EngineError
+from streamguard.inference import openvino
 from streamguard.inference.backend import Completion, create_backend, run
+from streamguard.inference.choices import ChoiceCache
 from streamguard.inference.engines import load_engine
+from streamguard.inference.openvino import OpenVinoBackend, usual_order
 from streamguard.pixels import Letterbox
 from streamguard.vision.detector import FaceDecoder
 from tests.media import astronaut_letterboxed
@@ -147,6 +151,21 @@ def test_an_error_of_the_device_is_a_result():
 def test_unknown_choices_are_named(backend, variant, named):
     with pytest.raises(EngineError, match=named):
         create_backend(backend, load_engine("face-yolov8n"), variant, SimpleQueue(), slots=1)
+
+
+@pytest.mark.parametrize("name", ["face-yolov8n", "deepfake-steady"])
+def test_int8_is_offered_where_it_is_exact(monkeypatch, tmp_path, name):
+    engine = load_engine(name)
+    opened = partial(OpenVinoBackend, engine, completions=SimpleQueue(), slots=1, choices=ChoiceCache(tmp_path))
+    monkeypatch.setattr(openvino, "int8_is_exact", lambda: True)
+    assert "int8" in usual_order(engine)
+    monkeypatch.setattr(openvino, "int8_is_exact", lambda: False)
+    assert "int8" not in usual_order(engine)
+    backend = opened("auto")
+    assert backend.variant == "fp32"
+    backend.close()
+    with pytest.raises(EngineError, match=r"can't run as int8 on this processor \(.*it has no VNNI.*Use one of: fp32"):
+        opened("int8")
 
 
 def test_a_model_that_openvino_cannot_compile_is_named_with_the_way_out(tmp_path):

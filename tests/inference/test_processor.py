@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamguard.inference.processor import low_precision, processor
+from streamguard.inference.processor import int8_is_exact, low_precision, processor
 
 XEON = """processor\t: 0
 model name\t: A Processor @ 2.00GHz
@@ -37,3 +37,23 @@ def test_what_it_has_for_low_precision(info, flags, has):
 def test_a_system_that_does_not_say(tmp_path):
     assert low_precision(tmp_path / "none") == ()
     assert processor(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "exact"),
+    [
+        ("x86_64", "fpu avx2", False),
+        ("x86_64", "fpu avx512f avx512bw", False),
+        ("AMD64", "", False),
+        ("x86_64", "avx2 avx_vnni", True),
+        ("x86_64", "avx512f avx512_vnni", True),
+        ("aarch64", "asimd", True),
+    ],
+)
+def test_where_int8_is_exact(info, machine, flags, exact):
+    assert int8_is_exact(info(f"model name : x\nflags : {flags}\n"), machine) is exact
+
+
+def test_an_x86_that_does_not_say_is_not_trusted_with_int8(tmp_path):
+    assert not int8_is_exact(tmp_path / "none", "x86_64")
+    assert int8_is_exact(tmp_path / "none", "aarch64")
