@@ -26,6 +26,7 @@ from rich.console import Console
 
 from streamguard.errors import UsageError
 from streamguard.frames import Box
+from streamguard.inference.processor import int8_is_exact, processor
 from streamguard.lab.dataset import Dataset
 from streamguard.lab.detector_data import Labelled, write_dataset
 from streamguard.lab.detector_training import Recipe, isolate, recorded, train
@@ -57,6 +58,11 @@ def detector(
     """Train the YOLOv8n face detector from scratch, export and measure it. Data by $STREAMGUARD_DATA."""
     if size % 32:
         raise UsageError(f"--size {size} is not a multiple of 32, the net's largest stride.")
+    if not int8_is_exact():
+        raise UsageError(
+            f"this processor ({processor()}) has no VNNI, so the detector's int8 file can't be measured on it. "
+            "Train on one that has it."
+        )
     small = min(DEFAULTS.small_size, size)
     recipe = Recipe(epochs, pictures, size, small, held_out=held_out, seed=seed, threads=threads)
     console = Console(stderr=True)

@@ -18,8 +18,10 @@ from onnx import numpy_helper
 
 from streamguard.errors import InputMissing, UsageError
 from streamguard.frames import Box
+from streamguard.inference import openvino as adapter
 from streamguard.inference.engines import load_engine
 from streamguard.inference.processor import int8_is_exact
+from streamguard.lab import detector as lab_detector
 from streamguard.lab import detector_data as dd
 from streamguard.lab import detector_measure as dm
 from streamguard.lab.dataset import Dataset
@@ -362,6 +364,8 @@ def add_references(root: Path) -> None:
 @pytest.mark.slow
 def test_a_tiny_run_trains_exports_and_resumes(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMGUARD_DATA", str(data.root))
+    for module in (lab_detector, adapter):  # what int8 finds does not matter here
+        monkeypatch.setattr(module, "int8_is_exact", lambda: True)
     add_references(data.root)
     run = tmp_path / "run"
     options = {"out": run, "epochs": 1, "pictures": 24, "size": 64, "held_out": 4, "threads": 1}
@@ -374,6 +378,13 @@ def test_a_tiny_run_trains_exports_and_resumes(data: Dataset, tmp_path: Path, mo
     assert (run / "training" / "weights" / "last.pt").stat().st_mtime_ns == weights
     assert training_minutes(run) >= 0
     assert len(json.loads((run / "training" / "seconds.json").read_text())) == 1
+
+
+def test_a_processor_that_cannot_measure_int8_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab_detector, "int8_is_exact", lambda: False)
+    with pytest.raises(UsageError, match="has no VNNI, so the detector's int8 file can't be measured"):
+        detector(out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_sizes_that_the_net_cannot_take(tmp_path: Path) -> None:
