@@ -21,7 +21,7 @@ SEARCH = {
     "brackets": {"edge/scratch/tpe/1": {"finished": 2.0, "stopped": 3.0, "epochs": 21.0, "seconds": 9.5},
                  "edge/scratch/random/1": {"finished": 1.0, "stopped": 4.0, "epochs": 15.0, "seconds": 7.0}},
     "designs": {"edge/scratch": 1_234_567}, "importances": {"edge/scratch": {}}, "left": 0,
-    "difference": {
+    "reference_ms": 3.5, "difference": {
         "edge/scratch": {"tpe": [0.7, 0.71], "random": [0.69, 0.7], "mean": 0.01, "low": -0.02, "high": 0.04}},
     "agreement": {"edge/scratch": [{"from": 1, "to": 3, "trials": 9, "tau": 0.5}, {"from": 3, "to": 9, "trials": 2}]},
     "proxies": {"edge/scratch": {"trials": 12, "parameters": 0.25, "naswot": -0.1}},
@@ -65,7 +65,7 @@ def run_of(folder, metrics):
 def test_a_search_is_told_whatever_its_sign(tmp_path, into):
     assert fill(run_of(tmp_path / "run", SEARCH), into) == ["search-edge"]
     text = into.read_text()
-    assert "AUC on families never shown **0.7123**, 1.25 ms a face, 1.25 M parameters" in text
+    assert "AUC on families never shown **0.7123**, 1.25 ms a face (EfficientNet-Lite0 at 176 px: 3.50), 1.25 M parameters" in text
     assert "| edge/scratch/tpe/1 | 2 | 3 | 0 | 0 | 21 |" in text
     assert "mean over 2 seeds: +0.0100 (-0.0200 to +0.0400)" in text
     assert "Rungs 1 and 3 agree: Kendall's tau 0.50 (9 trials)." in text

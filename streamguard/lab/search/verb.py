@@ -12,7 +12,6 @@ winner.json; every file but study.db is written anew whenever the command ends, 
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -27,6 +26,7 @@ import typer
 from rich.console import Console
 
 from streamguard.errors import InputUnreadable, UsageError
+from streamguard.inference.processor import processor
 from streamguard.lab.course import Trainee
 from streamguard.lab.data import FaceStore, build_store
 from streamguard.lab.data_plots import save
@@ -224,7 +224,8 @@ def _reported(store: FaceStore, out: Path, config: SearchConfig, ledger: Ledger)
     save(plots.importance_bars(importances), out / "importances.png")
     metrics: dict[str, Any] = {
         "verb": "search", "command": _command(config), "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": f"{platform.machine()} CPU, {config.processes} process(es) of {config.threads} thread(s)",
+        "machine": f"{processor()}, {config.processes} process(es) of {config.threads} thread(s)",
+        "reference_ms": ledger.value("reference_ms", lambda: Stopwatch(rounds=config.rounds).reference_ms),
         "space": config.space, "score": what, "rungs": list(config.halving.rungs), "brackets": report.counts(trials),
         "importances": importances, "designs": {name: space.count for name, space in config.spaces.items()},
         "difference": {name: report.difference(trials, name, maximise=maximise) for name in names},
