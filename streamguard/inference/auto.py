@@ -18,7 +18,6 @@ from streamguard.errors import BackendError, EngineError
 from streamguard.frames import U8
 from streamguard.inference.backend import Backend, Completion, Completions
 from streamguard.inference.engines import Engine
-from streamguard.inference.processor import int8_is_exact
 
 log = logging.getLogger(__name__)
 
@@ -167,11 +166,8 @@ def cpu_variant(engine: Engine, variant: str) -> str:
     """The precision on the CPU that goes with ``variant`` on the GPU.
 
     A judgement's thresholds belong to the file that it was calibrated with, so a classifier stays with that:
-    fp16 derives from fp32. A detector's answers are boxes: it may take the CPU's fastest, and takes fp32 where the CPU
-    can't compute int8.
+    fp16 derives from fp32. A detector's answers are boxes: it may take the CPU's fastest.
     """
-    if variant == "int8" and engine.task == "detect" and not int8_is_exact():
-        return "fp32"
     if variant == "fp16" or (variant == "auto" and engine.task == "classify"):
         return "fp32"
     return variant

@@ -3,6 +3,8 @@
 One model, ``slots`` infer requests, one stream and one thread each: on CPU, two single-thread streams beat
 one picture on two threads, and a larger batch buys nothing (docs/performance.md). Normalisation runs inside
 the graph, so that the input stays uint8.
+
+An x86 without VNNI overflows on int8 (:func:`~streamguard.inference.processor.int8_is_exact`): :func:`narrow_weights`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Final
 
 import numpy as np
 import openvino as ov
+from openvino import opset13 as opset
 from openvino.preprocess import PrePostProcessor
 
 from streamguard.errors import BackendError, EngineError
@@ -41,10 +44,12 @@ def offered_variants(engine: Engine, capabilities: list[str]) -> tuple[str, ...]
 def usual_order(engine: Engine) -> tuple[str, ...]:
     """The variants on this processor, as ``auto`` prefers them while nothing was measured.
 
-    OpenVINO names int8 also where it runs, but overflows.
+    OpenVINO names int8 also where its sums overflow. A detector runs there with narrower weights; a classifier's
+    thresholds belong to the weights that it was calibrated with, so it has no int8.
     """
     capabilities: list[str] = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return offered_variants(engine, [name for name in capabilities if name != "INT8" or int8_is_exact()])
+    usable = engine.task == "detect" or int8_is_exact()
+    return offered_variants(engine, [name for name in capabilities if name != "INT8" or usable])
 
 
 def library() -> str:
@@ -82,10 +87,10 @@ class OpenVinoBackend:
         core = ov.Core()
         key = choice_key(engine, self.name, library())
         self.variants = (choices or ChoiceCache()).ordered(usual_order(engine), key)
-        if variant == "int8" and "int8" in engine.variants and not int8_is_exact():
+        if variant == "int8" and "int8" in engine.variants and engine.task != "detect" and not int8_is_exact():
             raise EngineError(
-                f"engine '{engine.name}' can't run as int8 on this processor ({processor()}): it has no VNNI, and the "
-                f"sums overflow, so that faces are lost. Use one of: {', '.join(self.variants)}, or auto."
+                f"engine '{engine.name}' can't run as int8 on this processor ({processor()}): it has no VNNI, the sums "
+                f"overflow, and the thresholds would not hold. Use one of: {', '.join(self.variants)}, or auto."
             )
         self.variant = choose_variant(variant, self.variants, engine, self.name)
         self.slots = slots
@@ -147,6 +152,8 @@ class OpenVinoBackend:
 def _graph(core: ov.Core, engine: Engine, variant: str) -> ov.Model:
     spec = engine.input
     model = core.read_model(engine.model(variant), b"")
+    if variant == "int8" and not int8_is_exact() and not narrow_weights(model):
+        raise EngineError(f"'{engine.name}': its int8 file has no int8 convolution. Use variant fp32, or auto.")
     model.reshape([1, 3, spec.height, spec.width])
     steps = PrePostProcessor(model)
     steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
@@ -155,3 +162,28 @@ def _graph(core: ov.Core, engine: Engine, variant: str) -> ov.Model:
     normalise = steps.input().preprocess().convert_element_type(ov.Type.f32)
     normalise.mean([m * spec.scale for m in spec.mean]).scale([s * spec.scale for s in spec.std])
     return steps.build()
+
+
+def narrow_weights(model: ov.Model) -> int:
+    """Weights of int8 convolutions to -64..64, with twice the scale; returns how many convolutions there are.
+
+    Where products of 8 bits are added pair by pair in 16, such pairs fit: 2 x 255 x 64 < 2^15. Of a weight's eight bits
+    one is lost (NNCF's ``overflow_fix`` does the same when it quantises).
+    """
+    count = 0
+    for node in model.get_ops():
+        if node.get_type_name() != "Convolution" or (scaled := _parent(node, 1)).get_type_name() != "Multiply":
+            continue
+        widened, weights = scaled, _parent(scaled)
+        while weights.get_type_name() in ("Subtract", "Convert"):
+            widened, weights = weights, _parent(weights)
+        if weights.get_type_name() == "Constant" and weights.get_element_type() == ov.Type.i8:
+            narrow = opset.constant(np.round(weights.data / 2).astype(np.int8))
+            widened.input(0).replace_source_output(narrow.output(0))
+            scaled.input(1).replace_source_output(opset.multiply(scaled.input_value(1), np.float32(2)).output(0))
+            count += 1
+    return count
+
+
+def _parent(node: ov.Node, place: int = 0) -> ov.Node:
+    return node.input_value(place).get_node()

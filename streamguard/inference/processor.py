@@ -25,8 +25,8 @@ def int8_is_exact(info: Path = _INFO, machine: str | None = None) -> bool:
     """Whether the sums of int8 convolutions hold what they should.
 
     On x86 without VNNI oneDNN adds products of 8 bits pair by pair in 16, which overflow (oneDNN, "Nuances of int8
-    computations"): a detector whose best face scores 0.83 gives it 0.23. False also where an x86 doesn't say what it
-    has. Others, such as ARM, have wide sums.
+    computations"): a detector whose best face scores 0.83 gives it 0.23 (docs/performance.md). False also where an x86
+    doesn't say what it has. Others, such as ARM, have wide sums.
     """
     x86 = (machine or platform.machine()).lower() in ("x86_64", "amd64", "i686", "x86")
     return not x86 or "VNNI" in low_precision(info)

@@ -60,7 +60,7 @@ def detector(
         raise UsageError(f"--size {size} is not a multiple of 32, the net's largest stride.")
     if not int8_is_exact():
         raise UsageError(
-            f"this processor ({processor()}) has no VNNI, so the detector's int8 file can't be measured on it. "
+            f"this processor ({processor()}) has no VNNI, so the detector's int8 file can't be measured on it as it is. "
             "Train on one that has it."
         )
     small = min(DEFAULTS.small_size, size)

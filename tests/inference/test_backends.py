@@ -3,9 +3,9 @@
 import hashlib
 import json
 import shutil
-from functools import partial
 from queue import SimpleQueue
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -16,6 +16,7 @@ from streamguard.inference.backend import Completion, create_backend, run
 from streamguard.inference.choices import ChoiceCache
 from streamguard.inference.engines import load_engine
 from streamguard.inference.openvino import OpenVinoBackend, usual_order
+from streamguard.inference.processor import int8_is_exact
 from streamguard.pixels import Letterbox
 from streamguard.vision.detector import FaceDecoder
 from tests.media import astronaut_letterboxed
@@ -36,12 +37,25 @@ def pictures(engine, count=4):
 
 
 def outputs(name, engine, variant="fp32", count=4):
+    return answers(name, engine, variant, pictures(engine, count))
+
+
+def answers(name, engine, variant, shown):
     inbox = SimpleQueue()
     backend = create_backend(name, engine, variant, inbox, slots=1)
     try:
-        return run(backend, inbox, pictures(engine, count))
+        return run(backend, inbox, shown)
     finally:
         backend.close()
+
+
+def tiled_faces(count, side):
+    """The astronaut so many times side by side, (1, side, side, 3) uint8, on grey."""
+    width = side // count
+    face = cv2.resize(astronaut_letterboxed(side, side), (width, width), interpolation=cv2.INTER_AREA)
+    shown = np.full((1, side, side, 3), 114, np.uint8)
+    shown[0, :width, : width * count] = np.tile(face, (1, count, 1))
+    return shown
 
 
 def test_the_detectors_agree_within_a_pixel_and_a_thousandth():
@@ -153,19 +167,40 @@ def test_unknown_choices_are_named(backend, variant, named):
         create_backend(backend, load_engine("face-yolov8n"), variant, SimpleQueue(), slots=1)
 
 
-@pytest.mark.parametrize("name", ["face-yolov8n", "deepfake-steady"])
-def test_int8_is_offered_where_it_is_exact(monkeypatch, tmp_path, name):
-    engine = load_engine(name)
-    opened = partial(OpenVinoBackend, engine, completions=SimpleQueue(), slots=1, choices=ChoiceCache(tmp_path))
+@pytest.mark.parametrize("exact", [True, False])
+def test_int8_of_a_detector_finds_what_fp32_finds(monkeypatch, exact):
+    if exact and not int8_is_exact():
+        pytest.skip("this processor has no VNNI: there its sums overflow")
+    monkeypatch.setattr(openvino, "int8_is_exact", lambda: exact)
+    engine = load_engine("face-yolov8n")
+    assert "int8" in usual_order(engine)
+    for faces in (1, 3, 10):
+        picture = tiled_faces(faces, engine.input.width)
+        whole, narrow = (answers("openvino", engine, variant, picture) for variant in ("fp32", "int8"))
+        assert narrow[:, 4].max() == pytest.approx(whole[:, 4].max(), abs=0.05), faces
+
+
+def test_int8_of_a_classifier_needs_the_sums_that_it_was_calibrated_with(monkeypatch, tmp_path):
+    engine = load_engine("deepfake-steady")
     monkeypatch.setattr(openvino, "int8_is_exact", lambda: True)
     assert "int8" in usual_order(engine)
     monkeypatch.setattr(openvino, "int8_is_exact", lambda: False)
     assert "int8" not in usual_order(engine)
-    backend = opened("auto")
-    assert backend.variant == "fp32"
-    backend.close()
     with pytest.raises(EngineError, match=r"can't run as int8 on this processor \(.*it has no VNNI.*Use one of: fp32"):
-        opened("int8")
+        OpenVinoBackend(engine, "int8", SimpleQueue(), slots=1, choices=ChoiceCache(tmp_path))
+
+
+def test_a_file_without_int8_weights_is_not_passed_off_as_narrow(monkeypatch, tmp_path):
+    shipped = load_engine("face-yolov8n")
+    folder = shutil.copytree(shipped.folder, tmp_path / "engine")
+    content = shipped.model("fp32")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / shipped.variants["int8"].file.name).write_bytes(content)
+    manifest["variants"]["int8"]["sha256"] = hashlib.sha256(content).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr(openvino, "int8_is_exact", lambda: False)
+    with pytest.raises(EngineError, match="its int8 file has no int8 convolution"):
+        create_backend("openvino", load_engine(folder), "int8", SimpleQueue(), slots=1)
 
 
 def test_a_model_that_openvino_cannot_compile_is_named_with_the_way_out(tmp_path):

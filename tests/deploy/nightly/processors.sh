@@ -29,7 +29,7 @@ row() {
     rm -f "/tmp/processor.$$"
 }
 row "this processor" "$python"
-# The oldest with AVX2, where int8 is refused; one with AVX-512 and VNNI would need an emulator that knows them, qemu 7.2 does not.
+# The oldest with AVX2, where int8 has narrower weights; one with AVX-512 and VNNI would need an emulator that knows them, qemu 7.2 does not.
 row "x86-64 with AVX2, without VNNI and bf16 (Haswell)" qemu-x86_64-static -cpu Haswell "$python"
 row "x86-64 with SSE4.2 alone (Nehalem)" qemu-x86_64-static -cpu Nehalem "$python"
 [ $failed = 0 ] && echo "processors: 3 passed, 0 failed"
