@@ -60,8 +60,8 @@ def detector(
         raise UsageError(f"--size {size} is not a multiple of 32, the net's largest stride.")
     if not int8_is_exact():
         raise UsageError(
-            f"this processor ({processor()}) has no VNNI, so the detector's int8 file can't be measured on it as it is. "
-            "Train on one that has it."
+            f"this processor ({processor()}) has no VNNI, so the detector's int8 file can't be measured on it as "
+            "it is. Train on one that has it."
         )
     small = min(DEFAULTS.small_size, size)
     recipe = Recipe(epochs, pictures, size, small, held_out=held_out, seed=seed, threads=threads)
