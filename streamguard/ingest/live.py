@@ -143,8 +143,8 @@ class _Attempt:
         self.thread = threading.Thread(target=self._run, name=f"reader-{source.name}-{session}", daemon=True)
         self.done = threading.Event()
         self.over = Over("lost", f"'{source.uri}': the reader failed")
-        self._source = source
         self.session = session
+        self._source = source
         self._listener = listener
         self._gate = threading.Lock()  # once abandon() has it, nothing more is told
         self._left = False

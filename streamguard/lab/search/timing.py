@@ -27,7 +27,7 @@ from streamguard.errors import InputUnreadable
 WARM: Final = 5
 ROUNDS: Final = 30
 TRIES: Final = 3
-_LIMIT: Final = 600  # seconds that a process may take
+LIMIT: Final = 600.0  # seconds that a process may take
 Clock = Callable[[], float]
 Run = Callable[[], Any]
 
@@ -78,7 +78,7 @@ def timed(net: Model, reference: Model, rounds: int = ROUNDS) -> Timed:
     """One face through each, on one thread of the CPU, fp32, in a process of their own.
 
     Raises:
-        InputUnreadable: the process failed :data:`TRIES` times, by its last words.
+        InputUnreadable: the process failed :data:`TRIES` times, by its last words, or hangs.
     """
     with TemporaryDirectory() as folder:
         words: list[str] = []
@@ -88,7 +88,10 @@ def timed(net: Model, reference: Model, rounds: int = ROUNDS) -> Timed:
             words += [str(file), str(model.size)]
         command = [sys.executable, "-m", __name__, *words, str(rounds)]
         for _ in range(TRIES):
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT, check=False)
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+            except subprocess.TimeoutExpired as error:
+                raise InputUnreadable(f"a model of {net.size} px could not be timed within {LIMIT:g} s.") from error
             if done.returncode == 0:
                 return Timed(*json.loads(done.stdout))
     last = (done.stderr.strip().splitlines() or ["nothing"])[-1]

@@ -84,3 +84,9 @@ def test_a_process_that_dies_is_asked_again(monkeypatch, deaths):
 def test_a_model_that_is_none_is_told():
     with pytest.raises(InputUnreadable, match="ended with 1"):
         timed(Model(b"nothing", 64), convolutions(1), rounds=1)
+
+
+def test_a_process_that_hangs_is_told(monkeypatch):
+    monkeypatch.setattr(timing, "LIMIT", 0.01)
+    with pytest.raises(InputUnreadable, match=r"a model of 64 px could not be timed within 0\.01 s"):
+        timed(convolutions(1), convolutions(1), rounds=1)
