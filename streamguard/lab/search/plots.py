@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from streamguard.lab.search.report import Trials, best_so_far, state_of
 from streamguard.lab.search.rules import LIMITS
@@ -37,6 +38,7 @@ def history(trials: Trials, studies: Sequence[str], what: str, *, maximise: bool
             ends = [(i, t.value) for i, t in enumerate(counted, 1) if t.value is not None and state_of(t) == "finished"]
             axes.scatter([i for i, _ in ends], [value for _, value in ends], s=9, color=colour)
         axes.set(xlabel="trials of a bracket", ylabel=what)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize="x-small")
     return figure
 
@@ -68,6 +70,8 @@ def pareto(trials: Trials, studies: Sequence[str], what: str, *, maximise: bool)
         axes.plot([cost[i] for i in line], [score[i] for i in line], color="#c1121f", linewidth=0.8)
         axes.axvline(LIMITS.ms, color="black", linewidth=0.6, linestyle="--")
         axes.set(xlabel="ms a face on one core", ylabel=what, xscale="log")
+        for numbers in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            numbers(StrMethodFormatter("{x:g}"))
         axes.legend(fontsize="x-small")
     return figure
 
