@@ -5,15 +5,15 @@
 
 The detector looks at made pictures with 1, 3 and 10 faces; printed is the confidence of the surest box. *Whole* weights
 are what the file holds, also where their sums overflow; *narrow* ones (`inference.openvino.narrow_weights`) are what an
-x86 without VNNI gets. Milliseconds are the least of :data:`ROUNDS`, one picture, one thread.
+x86 without VNNI gets. Milliseconds are those of the least disturbed of 30 rounds, one picture, one thread.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
@@ -30,9 +30,9 @@ from streamguard.inference.engines import Engine, load_engine
 from streamguard.inference.openvino import OpenVinoBackend
 from streamguard.inference.processor import int8_is_exact, low_precision, processor
 from streamguard.ingest.source import open_source
+from streamguard.lab.search.timing import least
 from streamguard.pixels import letterbox
 
-ROUNDS: Final = 30
 VARIANTS: Final = {"fp32": ("fp32", True), "int8, whole": ("int8", True), "int8, narrow": ("int8", False)}
 """A variant, and whether the processor is said to be exact."""
 
@@ -56,16 +56,6 @@ def made(engine: Engine, faces: int) -> U8:
         clip = make_clip(Path(folder) / "clip.mp4", faces=faces, seconds=1)
         with open_source(str(clip)).open(1) as connection:
             return letterbox(next(iter(connection)).picture, engine.input.width, engine.input.height)[0]
-
-
-def milliseconds(look: Callable[[U8], F32], picture: U8) -> float:
-    """The least of :data:`ROUNDS`."""
-    found = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        look(picture)
-        found.append(time.perf_counter() - started)
-    return 1000 * min(found)
 
 
 def boxes(engine: Engine, count: int) -> None:
@@ -100,7 +90,7 @@ def main() -> None:
     for name in VARIANTS:
         with opened(engine, name) as look:
             cells = [f"{look(picture)[4].max():.3f}" for picture in pictures]
-            print(f"| {name} | {' | '.join(cells)} | {milliseconds(look, pictures[0]):.1f} |")
+            print(f"| {name} | {' | '.join(cells)} | {least(partial(look, pictures[0])):.1f} |")
     if count:
         boxes(engine, count)
 

@@ -153,7 +153,7 @@ def searched(store: FaceStore, out: Path, config: SearchConfig, *, resume: bool 
     started = time.monotonic()
     ledger = Ledger(out, config.fixed, resume=resume)
     _opened(out, config)
-    reference = ledger.value("reference_ms", lambda: Stopwatch(rounds=config.rounds).reference_ms)
+    reference = _reference_ms(ledger, config)
     material = _prepared(store, out, config)
     left = None if config.minutes is None else 60 * config.minutes - (time.monotonic() - started)
     if config.processes == 1:
@@ -162,6 +162,11 @@ def searched(store: FaceStore, out: Path, config: SearchConfig, *, resume: bool 
         del material  # each process reads its own
         _together(store.path, out, config, _Session(reference, left))
     return _reported(store, out, config, ledger)
+
+
+def _reference_ms(ledger: Ledger, config: SearchConfig) -> float:
+    """Measured once a search."""
+    return float(ledger.value("reference_ms", lambda: Stopwatch(rounds=config.rounds).reference_ms))
 
 
 def _opened(out: Path, config: SearchConfig) -> Studies:
@@ -225,7 +230,7 @@ def _reported(store: FaceStore, out: Path, config: SearchConfig, ledger: Ledger)
     metrics: dict[str, Any] = {
         "verb": "search", "command": _command(config), "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": f"{processor()}, {config.processes} process(es) of {config.threads} thread(s)",
-        "reference_ms": ledger.value("reference_ms", lambda: Stopwatch(rounds=config.rounds).reference_ms),
+        "reference_ms": _reference_ms(ledger, config),
         "space": config.space, "score": what, "rungs": list(config.halving.rungs), "brackets": report.counts(trials),
         "importances": importances, "designs": {name: space.count for name, space in config.spaces.items()},
         "difference": {name: report.difference(trials, name, maximise=maximise) for name in names},
