@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from streamguard.errors import UsageError
+from streamguard.lab import policies
+from streamguard.lab.forge import table
 
-_CARD = """\
+_CHAINS: Final = {
+    policies.DEFAULT: "resizing up and down, light, blur, denoising, sharpening, noise, JPEG 30-95, H.264 at CRF 18-40",
+    "forensic+cutout": "the same as `forensic`, then rectangles of the face greyed",
+    "paper": "flips, brightness and contrast, rotation and scale, noise, CLAHE; **no compression and no resizing**",
+}
+_FIRST: Final = (
+    "**A first cut**: it shows the whole chain on real models, and is to be replaced by one that was trained longer."
+)
+_SEARCHED: Final = "What else the search tried, and what this net is worth beside the default, stands in search.md."
+_CARD: Final = """\
 # {name} {version}: signs of manipulation in a face
 
 {net} with one logit ({parameters} M parameters), started from {pretrained}, and trained by
-`streamguard lab train` for {steps} steps of {batch} pictures ({minutes} minutes on {cores}). Each run went on from the
-one before (`--start`); steps, first learning rate, forged families and augmentation of each: {stages}. **A first cut**:
-it shows the whole chain on real models, and is to be replaced by one that was searched and trained longer.
+`streamguard lab train` for {steps} steps of {batch} pictures ({minutes} minutes on {cores}){course}. {standing}
 
 - Input `face`: (N, 3, {size}, {size}) float32 RGB, normalised as the manifest says, N dynamic. Faces get there by
   `streamguard.pixels.crop`: square round the detector's box, margin {margin}, resampler `{resampler}`.
@@ -31,9 +40,11 @@ Pictures of the manifest's split `train`, cut by group: fit 70 %, search 15 %, c
 |---|---|---|
 {data}
 
+{never}
+
 Half of each batch are supplied pictures, as many real as fake of each source; half are forged pairs of the families
-named above (own code; `lab.forge.table` names the papers) of which real partner and fake pass one chain: resizing up
-and down, light, blur, denoising, sharpening, noise, JPEG 30-95, H.264 at CRF 18-40. Twins are pictures that come again,
+named above (own code; `lab.forge.table` names the papers) of which real partner and fake pass one chain, which the
+augmentation names: {chain}. Twins are pictures that come again,
 stored once more by a mild codec; the squared difference of the two logits is part of the loss.
 
 {people_fit} of the {people} talking people may train, {people_calibration} calibrate, {people_measure} only measure
@@ -49,8 +60,8 @@ evaluation only (LICENSE).
 
 `{command}`; {date}, {machine}.
 Frame AUC with 95 % bootstrap intervals over groups, on the **search** part (never
-trained on, not used for calibration). *plain*: as serving crops them. *chain*: degraded as in training. *forged*:
-self-blended pairs of held-out real faces, degraded.
+trained on, not used for calibration). *plain*: as serving crops them. *chain*: degraded by the augmentation `forensic`.
+*forged*: self-blended pairs of held-out real faces, degraded likewise.
 
 | faces | n | fp32 | int8 |
 |---|---|---|---|
@@ -139,6 +150,7 @@ def _tables(metrics: Mapping[str, Any]) -> dict[str, str]:
         shipped = f". int8 was made and measured, but is {loss}, more than the half point allowed, and does not ship"
     ece = ", ".join(f"{variant} {metrics[f'ece_{variant}']}" for variant in metrics["points"])
     tables = {
+        **{name: [words] for name, words in _training(metrics).items()},
         "ece": [ece],
         "int8_shipped": [shipped],
         "data": data,
@@ -147,6 +159,36 @@ def _tables(metrics: Mapping[str, Any]) -> dict[str, str]:
         "tracks": tracks,
     }
     return {name: "\n".join(lines) for name, lines in tables.items()}
+
+
+def _training(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """What the net was shown, in which order and how, and what it was never shown."""
+    stages = metrics["stages"]
+    course = "; steps, first learning rate, forged families and augmentation"
+    if len(stages) > 1:
+        course = f". Each run went on from the one before (`--start`){course} of each"
+    policies_used = dict.fromkeys(stage["policy"] for stage in stages)
+    shown = set().union(*(_groups(stage["families"]) for stage in stages))
+    closed = [group for group in table.ALL_GROUPS if group not in shown]
+    return {
+        "course": f"{course}: {', then '.join(map(_stage, stages))}",
+        "standing": _SEARCHED if metrics["searched"] else _FIRST,
+        "never": f"**Never shown**, neither forged nor supplied: {', '.join(f'`{group}`' for group in closed)}."
+        if closed
+        else "No family or source of forgeries that the lab has was left out.",
+        "chain": "; ".join(f"`{name}`: {_CHAINS[name]}" for name in policies_used),
+    }
+
+
+def _stage(stage: Mapping[str, Any]) -> str:
+    twins = f", {stage['twins']} twins a step" if stage["twins"] else ""
+    return f"{stage['steps']} at {stage['rate']:.3g} on `{stage['families']}` (`{stage['policy']}`{twins})"
+
+
+def _groups(families: str) -> set[str]:
+    """The groups of forgeries that a mixture shows."""
+    chosen = table.choose(families)
+    return {table.FAMILIES[name].group for name in chosen.families} | set(chosen.supplied)
 
 
 def _with_interval(figure: Mapping[str, float]) -> str:

@@ -23,6 +23,7 @@ from streamguard.lab.batches import Batches
 from streamguard.lab.calibrate import Calibration, calibrate, maxima_of, scored
 from streamguard.lab.card import card
 from streamguard.lab.data import SOURCES, STILLS, FaceStore, Part
+from streamguard.lab.forge import table
 from streamguard.lab.minutes import minutes
 from streamguard.lab.model import PRETRAINED, settle_cpu
 from streamguard.lab.openings import with_openings
@@ -35,6 +36,7 @@ from streamguard.pixels import RESAMPLER
 
 LARGEST_LOSS: Final = 0.005  # AUC that int8 may lose; with more it does not ship
 QUANTISED_ON: Final = 12  # batches of the fit part
+TOLD_EVERY: Final = 20  # simulated minutes
 MINUTES: Final = 200  # simulated ones; of 99, the least that promises 1 %, the worst one sets the threshold alone
 _LOG = logging.getLogger(__name__)
 _USED: Final = {
@@ -106,6 +108,7 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
         out.mkdir(parents=True, exist_ok=True)
         files.export(net, models["fp32"], training.size)
         files.quantise(models["fp32"], models["int8"], _quantised_on(store, training))
+    _LOG.info("models are in '%s'; faces and tracks to measure them on are cut", out)
     held = Held(
         faces_of(store, "search", crop, each=config.each),
         faces_of(store, "calibration", crop, seed=8, each=config.each),
@@ -115,6 +118,7 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
     raw = {name: runner(held.search.pictures) for name, runner in runners.items()}
     figures = _figures(held.search, raw)
     figures |= {f"ms_{n}": round(_milliseconds(r, held.search.pictures[:1]), 2) for n, r in runners.items()}
+    _LOG.info("a face takes %s", ", ".join(f"{figures[f'ms_{name}']} ms ({name})" for name in runners))
     figures["int8_loss"] = round(_loss(figures["figures"]), 4)
     figures["int8_ships"] = figures["int8_loss"] <= LARGEST_LOSS
     if not figures["int8_ships"]:
@@ -157,9 +161,11 @@ def _filmed(
 ) -> dict[str, list[tuple[F32, F32]]]:
     """Times and raw logits of ``count`` simulated minutes, by variant; their pictures would fill the memory."""
     found: dict[str, list[tuple[F32, F32]]] = {name: [] for name in runners}
-    for minute in minutes(store, crop, count):
+    for done, minute in enumerate(minutes(store, crop, count), 1):
         for name, runner in runners.items():
             found[name].append((minute.pts, runner(minute.pictures)))
+        if done % TOLD_EVERY == 0 or done == count:
+            _LOG.info("simulated minute %d of %d", done, count)
     return found
 
 
@@ -171,27 +177,36 @@ def _training_facts(net: Any, run: Path, store: FaceStore) -> dict[str, Any]:
         "parameters": round(sum(p.numel() for p in net.parameters()) / 1e6, 2),
         "steps": sum(stage.steps for stage in stages),
         "minutes": round(sum(stage.seconds for stage in stages) / 60),
-        "stages": ", then ".join(_stage(stage) for stage in stages),
+        "stages": [stage._asdict() for stage in stages],
         "cores": "one to two shared CPU cores",
         "people": sum(counts.values()),
         **{f"people_{part}": count for part, count in counts.items()},
-        "data": [{"source": s, "used": _USED[s], "faces": int(store.find(s, "fit").size)} for s in SOURCES],
+        "data": _data(store, stages),
     }
 
 
-def _origin(training: TrainConfig) -> dict[str, str]:
-    """``net`` and ``pretrained`` in words: what the card says of where the net comes from."""
+def _data(store: FaceStore, stages: Sequence[Stage]) -> list[dict[str, Any]]:
+    """What each source was used as; a source whose fakes no stage was shown gave its real faces alone."""
+    shown = {source for stage in stages for source in table.choose(stage.families).supplied}
+    rows = []
+    for source in SOURCES:
+        closed = source in STILLS and source not in shown
+        faces = store.find(source, "fit", 0 if closed else None)
+        used = "ground of forgeries only: its fakes were not shown" if closed else _USED[source]
+        rows.append({"source": source, "used": used, "faces": int(faces.size)})
+    return rows
+
+
+def _origin(training: TrainConfig) -> dict[str, Any]:
+    """``net`` and ``pretrained`` in words, and whether it was searched: what the card says of where the net comes
+    from."""
     imagenet = f"ImageNet weights ({PRETRAINED})"
     if not training.architecture.startswith("{"):
-        return {"net": "EfficientNet-Lite0", "pretrained": imagenet}
+        return {"net": "EfficientNet-Lite0", "pretrained": imagenet, "searched": False}
     design = read_design(training.architecture)
     started = design.space == "edge/pretrained" or design.values.get("block") == "efficient"
-    return {"net": f"A net that `lab search` found (`{design.text}`)", "pretrained": imagenet if started else "nothing"}
-
-
-def _stage(stage: Stage) -> str:
-    twins = f", {stage.twins} twins a step" if stage.twins else ""
-    return f"{stage.steps} at {stage.rate:g} on `{stage.families}` (`{stage.policy}`{twins})"
+    net = f"A net that `lab search` found (`{design.text}`)"
+    return {"net": net, "pretrained": imagenet if started else "nothing", "searched": True}
 
 
 def _figures(search: Faces, raw: Mapping[str, F32]) -> dict[str, Any]:

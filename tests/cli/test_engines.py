@@ -12,7 +12,7 @@ def test_list(streamguard):
     assert result.exit_code == 0
     heading, *rows = result.stdout.splitlines()
     assert heading.split() == ["name", "version", "task", "input", "variants", "sha256", "licence"]
-    assert {row.split()[0] for row in rows} >= {"face-yolov8n", "deepfake-steady"}
+    assert {row.split()[0] for row in rows} >= {"face-yolov8n", "deepfake-steady", "deepfake-nas"}
     assert load_engine("face-yolov8n").sha256[:12] in result.stdout
 
 

@@ -174,15 +174,20 @@ def test_the_probe_sees_quality_and_only_that(made_store):
     assert all(0 <= value <= 1 for value in found.values())
 
 
+def stage(families="all", policy="forensic", twins=0):
+    return {"steps": 9, "seconds": 1.0, "rate": 5e-4, "families": families, "policy": policy, "twins": twins}
+
+
 @pytest.fixture
 def metrics():
     figure = {"value": 0.9, "low": 0.85, "high": 0.94}
     point = {"threshold": 1.0, "rise": 0.9, "promise": "Observed, not guaranteed."}
     row = {"people": "measure", "variant": "fp32", "tracks": 9, "scores": 99, "above_zero": 0.1, "above_default": 0.0}
-    words = ("name", "version", "date", "net", "pretrained", "machine", "command", "resampler", "cores", "stages")
+    words = ("name", "version", "date", "net", "pretrained", "machine", "command", "resampler", "cores")
     numbers = ("parameters", "steps", "minutes", "batch", "size", "margin", "bins", "people", "people_fit", "ms_fp32")
     more = ("people_calibration", "people_measure", "probe_supplied", "probe_pairs", "ms_int8", "ece_fp32")
     return {
+        "stages": [stage()], "searched": False,
         **dict.fromkeys(words, "word"), **dict.fromkeys((*numbers, *more), 1.5), "int8_loss": 0.001, "int8_ships": True,
         "data": [{"source": "dfdc", "used": "both", "faces": 9}], "tracks": [{**row, "flagged": 0}],
         "figures": [{"name": "plain, dfdc", "n": 9, "fp32": figure, "int8": figure}],
@@ -196,6 +201,25 @@ def test_the_card_holds_the_figures(metrics):
     assert "Observed, not guaranteed." in text
     assert "{" not in text
     assert "does not ship" in card({**metrics, "int8_ships": False, "int8_loss": 0.02})
+
+
+def test_the_card_says_what_the_net_was_shown_and_what_never(metrics):
+    text = card(metrics)
+    assert "No family or source of forgeries that the lab has was left out." in text
+    assert "**A first cut**" in text
+    narrow = stage("all,-warp,-parts,-stylegan", "paper")
+    text = card({**metrics, "stages": [narrow], "searched": True})
+    assert "**Never shown**, neither forged nor supplied: `parts`, `warp`, `stylegan`." in text
+    assert "`paper`: flips" in text
+    assert "search.md" in text
+    assert "augmentation: 9 at 0.0005 on `all,-warp,-parts,-stylegan` (`paper`)." in text
+    assert "A first cut" not in text
+    both = card({**metrics, "stages": [narrow, stage("self-blended,-supplied", twins=8)]})
+    assert "`parts`, `warp`, `stylegan`" in both, "what neither run was shown"
+    assert "`paper`: flips" in both
+    assert "`forensic`: resizing" in both
+    assert "Each run went on from the one before (`--start`); steps, " in both
+    assert "9 at 0.0005 on `self-blended,-supplied` (`forensic`, 8 twins a step)" in both
 
 
 def test_the_card_refuses_what_was_not_measured(metrics):

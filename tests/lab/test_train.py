@@ -25,12 +25,27 @@ from streamguard.lab import export as files
 from streamguard.lab.calibrate import Rule
 from streamguard.lab.engine import EngineConfig, write_engine
 from streamguard.lab.model import Ema, build, logits, normalised
-from streamguard.lab.train import EARLY, TrainConfig, _step, lineage, load_state, rate_at, run, trained
+from streamguard.lab.train import (
+    EARLY,
+    TrainConfig,
+    _step,
+    design_in,
+    designed,
+    lineage,
+    load_state,
+    rate_at,
+    run,
+    trained,
+)
 
 # torch's tracing exporter and the quantiser announce deprecations of their own: not ours to fix.
 pytestmark = [pytest.mark.lab, pytest.mark.filterwarnings("ignore")]
 MADE = EngineConfig(each=4, minutes=4, created="2026-01-01", machine="a test")
 FEW = {"default": Rule(0.9, 0.98, 0.5, 1.0), "strict": Rule(0.8, 0.995, 1.0, 2.0)}  # what four minutes can tell
+WINNER = json.dumps({
+    "space": "edge/pretrained", "augment": "paper", "dropout": 0.4, "frozen": 0, "keep": 4, "mask": 0.25,
+    "pool": "mean+max", "rate": 8e-4, "size": 112, "stem": "srm",
+})  # fmt: skip
 TINY = TrainConfig(size=32, batch=8, steps=4, warm_up=2, pretrained=False)
 
 
@@ -151,18 +166,23 @@ def test_export_gives_the_same_logits(straight, tmp_path):
     assert "Pad" not in {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
 
 
+def lenient(patch, loss=1.0, temperature=1.0):
+    """Few pictures and a net that has learnt nothing in four steps will do."""
+    from streamguard.lab import engine as lab_engine
+
+    patch.setattr(lab_engine, "LARGEST_LOSS", loss)
+    patch.setattr(lab_engine, "QUANTISED_ON", 1)
+    patch.setattr(calibrate, "POINTS", FEW)
+    patch.setattr(lab_engine, "_probed", lambda *_: {"probe_supplied": 0.5, "probe_pairs": 0.5})
+    patch.setattr("streamguard.lab.statistics.RESAMPLES", 20)
+    patch.setattr("streamguard.lab.calibrate.platt", lambda *_: (temperature, 0.0))
+
+
 @pytest.fixture(scope="module")
 def engine(made_store, straight, tmp_path_factory):
     """A run made into an engine folder, whatever its figures."""
-    from streamguard.lab import engine as lab_engine
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lab_engine, "LARGEST_LOSS", 1.0)
-        patch.setattr(lab_engine, "QUANTISED_ON", 1)
-        patch.setattr(calibrate, "POINTS", FEW)
-        patch.setattr(lab_engine, "_probed", lambda *_: {"probe_supplied": 0.5, "probe_pairs": 0.5})
-        patch.setattr("streamguard.lab.statistics.RESAMPLES", 20)
-        patch.setattr("streamguard.lab.calibrate.platt", lambda *_: (1.0, 0.0))  # four steps have learnt nothing
+        lenient(patch)
         out = tmp_path_factory.mktemp("engines") / "deepfake-steady"
         write_engine(made_store, straight, out, MADE)
     return out
@@ -207,14 +227,27 @@ def test_the_manifest_has_these_keys(engine):
     assert manifest["output"] == {"name": "logit", "kind": "logit"}
 
 
-def test_int8_that_loses_too_much_does_not_ship(made_store, straight, tmp_path, monkeypatch):
-    from streamguard.lab import engine as lab_engine
+def test_a_searched_design_is_trained_and_exported_by_the_same_road(made_store, tmp_path, monkeypatch):
+    lenient(monkeypatch)
+    design = tmp_path / "winner.json"
+    design.write_text(WINNER)
+    config = designed(replace(TINY, families="self-blended,-openforensics,-stylegan"), design_in(design))
+    assert (config.size, config.policy, config.mask) == (112, "paper", 0.25)
+    run(made_store, tmp_path / "run", config)
+    write_engine(made_store, tmp_path / "run", tmp_path / "deepfake-nas", MADE)
+    loaded = load_engine(tmp_path / "deepfake-nas")
+    assert (loaded.name, loaded.input.width, set(loaded.variants)) == ("deepfake-nas", 112, {"fp32", "int8"})
+    found = files.Runner(tmp_path / "deepfake-nas/model.onnx", 1)
+    net, pictures = trained(tmp_path / "run")[0], np.random.default_rng(3).integers(0, 255, (3, 112, 112, 3), np.uint8)
+    assert np.abs(found(pictures) - logits(net, pictures).numpy()).max() < 1e-4
+    text = (tmp_path / "deepfake-nas/CARD.md").read_text()
+    assert f"A net that `lab search` found (`{design_in(design).text}`)" in text
+    assert "| stylegan | ground of forgeries only: its fakes were not shown | 4 |" in text
+    assert "| dfdc | real and fake (mixed swaps), ground of forgeries | 8 |" in text
 
-    for name, value in (("LARGEST_LOSS", -9.0), ("QUANTISED_ON", 1)):
-        monkeypatch.setattr(lab_engine, name, value)
-    monkeypatch.setattr(calibrate, "POINTS", FEW)
-    monkeypatch.setattr(lab_engine, "_probed", lambda *_: {"probe_supplied": 0.5, "probe_pairs": 0.5})
-    monkeypatch.setattr("streamguard.lab.calibrate.platt", lambda *_: (1.0, 0.0))
+
+def test_int8_that_loses_too_much_does_not_ship(made_store, straight, tmp_path, monkeypatch):
+    lenient(monkeypatch, loss=-9.0)
     write_engine(made_store, straight, tmp_path / "e", MADE)
     assert not (tmp_path / "e/model.int8.onnx").exists()
     assert set(json.loads((tmp_path / "e/manifest.json").read_text())["variants"]) == {"fp32"}
@@ -222,13 +255,7 @@ def test_int8_that_loses_too_much_does_not_ship(made_store, straight, tmp_path, 
 
 
 def test_models_can_stay_while_all_else_is_made_anew(made_store, straight, engine, tmp_path, monkeypatch):
-    from streamguard.lab import engine as lab_engine
-
-    monkeypatch.setattr(lab_engine, "LARGEST_LOSS", 1.0)
-    monkeypatch.setattr(calibrate, "POINTS", FEW)
-    monkeypatch.setattr(lab_engine, "_probed", lambda *_: {"probe_supplied": 0.5, "probe_pairs": 0.5})
-    monkeypatch.setattr("streamguard.lab.statistics.RESAMPLES", 20)
-    monkeypatch.setattr("streamguard.lab.calibrate.platt", lambda *_: (2.0, 0.0))
+    lenient(monkeypatch, temperature=2.0)
     kept, again = tmp_path / "e", replace(MADE, keep_models=True, version="0.2.0")
     with pytest.raises(UsageError, match=r"e/model\.onnx, .*e/model\.int8\.onnx is not there"):
         write_engine(made_store, straight, kept, again)

@@ -3,7 +3,7 @@
     streamguard lab search --space paper2025 --trials 5 --epochs 10 --out runs/paper2025
     streamguard lab search --space edge --trials 54 --epochs 9 --budget-minutes 360 --processes 2 --out runs/edge
     streamguard lab search --space edge --trials 54 --epochs 9 --out runs/edge --resume       # after a break, or beside
-    streamguard lab train --design runs/edge/winner.json --out runs/nas --families all,-reconstruction,-parts,-warp
+    streamguard lab train --design runs/edge/winner.json --out runs/nas ...       # the rest of the road: docs/lab.md
 
 What is searched is said in :mod:`streamguard.lab.search.spaces`, by which rules in :mod:`streamguard.lab.search.rules`.
 The run folder holds config.json, study.db, trials.csv, history.png, pareto.png, importances.png, metrics.json and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import random
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 pytest.importorskip("h5py")
 
 from streamguard.errors import UsageError
+from streamguard.inference.engines import load_engine
 from streamguard.lab.families import GROUPS
 from streamguard.lab.search.rules import (
     LIMITS,
@@ -22,6 +24,7 @@ from streamguard.lab.search.rules import (
     verdict,
     winner,
 )
+from streamguard.lab.search.spaces import read_design
 
 pytestmark = pytest.mark.lab
 
@@ -80,6 +83,23 @@ def test_the_winner_is_the_best_and_ties_go_to_the_fastest():
     assert winner(trials).name == "fast"
     assert winner(trials, limits=NO_LIMITS).name == "too large"
     assert winner(trials, maximise=False).name == "faster"
+
+
+def test_the_shipped_winner_follows_from_the_shipped_trials():
+    folder = load_engine("deepfake-nas").folder
+    with (folder / "trials.csv").open(newline="") as file:
+        trials = list(csv.DictReader(file))
+    named = {f"{row['bracket']}/{row['trial']}": row for row in trials}
+    done = [Finished(name, float(row["score"]), float(row["ms"]), int(float(row["parameters"])))
+            for name, row in named.items() if row["state"] == "finished"]  # fmt: skip
+    assert len(done) == 22
+    found = named[winner(done).name]
+    design = read_design((folder / "winner.json").read_text())
+    assert design.space == "/".join(found["bracket"].split("/")[:2])
+    told = {name: found[name] for name in design.values}
+    assert {name: type(value)(told[name] if isinstance(value, str) else float(told[name]))
+            for name, value in design.values.items()} == dict(design.values)  # fmt: skip
+    assert design.text in (folder / "CARD.md").read_text()
 
 
 def test_of_equals_the_smaller_then_the_first_wins():
