@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from streamguard.config import Config
+from streamguard.config import ClassifierChoice, Config
+from streamguard.decision.calibration import operating_point
 from streamguard.frames import Box, State
-from streamguard.inference.engines import load_engine
+from streamguard.inference.engines import engine_folders, load_engine
 from streamguard.ingest.demo import photograph
 from streamguard.ingest.source import open_source
 from streamguard.pixels import picture_of_rgb
@@ -25,6 +26,19 @@ def test_a_still_with_a_face_is_judged_by_its_single_score(tmp_path):
     assert line["state"] == ("flagged" if line["score"] >= line["threshold"] else "clear")
     assert line["tracks"] == [{"id": 1, "score": line["score"], "state": line["state"], "frames": 1}]
     assert line["segments"] == []
+
+
+@pytest.mark.parametrize(
+    "name", [folder.name for folder in engine_folders() if load_engine(folder.name).task == "classify"]
+)
+def test_every_shipped_classifier_judges_by_its_own_threshold(tmp_path, name):
+    config = Config(classifier=ClassifierChoice(engine=name, variant="fp32"))
+    path = write_still(tmp_path / "astronaut.png", photograph())
+    (found,) = scan(expand([str(path)]), config)
+    line, point = found.to_json(), operating_point(load_engine(name).manifest, "default")
+    assert (line["faces"], line["error"]) == (1, None)
+    assert 0 < line["score"] < 1
+    assert line["threshold"] == pytest.approx(1 / (1 + np.exp(-point.threshold)), abs=1e-3)
 
 
 def scores_of(paths):
