@@ -190,7 +190,7 @@ def _facts(drawn: Drawn) -> dict[str, Any]:
 def _command(asked: Asked, *, final: bool = False) -> str:
     what = f"--engine engines/{asked.engine.name}" if asked.engine else "--run RUN"
     how = "--final --because TEXT" if final else f"--each {asked.each} --parts {','.join(asked.parts)}"
-    if "baselines" in asked.parts:
+    if "baselines" in asked.parts and not final:
         how += f" --steps {asked.steps}"
     return f"streamguard lab evaluate {what} --out OUT {how}"
 

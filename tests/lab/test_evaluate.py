@@ -154,7 +154,7 @@ def test_the_test_is_opened_once_and_logged_first(data, asked, tmp_path, monkeyp
     engine, out = make_engine(tmp_path / "tiny"), tmp_path / "final"
     out.mkdir()
     make_store(out / "test.h5", ("test",))
-    of_engine = Asked(**{**vars_of(asked), "engine": engine})
+    of_engine = Asked(**{**vars_of(asked), "engine": engine, "parts": Asked().parts})
     real = evaluate._faces
 
     def broken(*args):
@@ -168,6 +168,7 @@ def test_the_test_is_opened_once_and_logged_first(data, asked, tmp_path, monkeyp
     metrics = examine_finally(data, out, of_engine, "release 0.2", resume=True)
     assert {row["set"] for row in metrics["faces"]["rows"]} == set(STILLS)  # no forgeries are made of the test
     assert (metrics["part"], metrics["opening"]) == ("test", 1)
+    assert metrics["commands"]["faces"].endswith("engines/tiny --out OUT --final --because TEXT"), "faces alone"
     assert len(metrics["manifest_sha256"]) == 64
     lines = [json.loads(line) for line in (engine / "openings.jsonl").read_text().splitlines()]
     assert [line["kind"] for line in lines] == ["opened", "measured"]
