@@ -81,7 +81,10 @@ def train(  # noqa: PLR0913 - a command's options
         float | None, typer.Option(min=0, help="End after this much training, whatever --steps.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Length of the run.")] = _DEFAULT.steps,
-    size: Annotated[int, typer.Option(min=64, help="Side of the net's input, px; a multiple of 16.")] = _DEFAULT.size,
+    size: Annotated[
+        int | None,
+        typer.Option(min=64, help=f"Side of the net's input, px; a multiple of 16, {_DEFAULT.size} by default."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, batches and dropout.")] = _DEFAULT.seed,
     threads: Annotated[
         int, typer.Option(min=1, help="CPU threads of the net; one more makes batches.")
@@ -90,12 +93,16 @@ def train(  # noqa: PLR0913 - a command's options
     families: Annotated[
         str, typer.Option(help="Forged pairs: all, names with weights (blends:2,warp), or all,-warp.")
     ] = _DEFAULT.families,
-    policy: Annotated[str, typer.Option(help="Augmentation: forensic, forensic+cutout or paper.")] = _DEFAULT.policy,
+    policy: Annotated[
+        str | None,
+        typer.Option(help="Augmentation: forensic, forensic+cutout or paper; by default the design's, else forensic."),
+    ] = None,
     twins: Annotated[
         int, typer.Option(min=0, help="Pictures of a step that come again, stored once more, and ought to score alike.")
     ] = _DEFAULT.twins,
     design: Annotated[
-        Path | None, typer.Option(help="winner.json of `lab search`: its net, size, policy, rate and decay.")
+        Path | None,
+        typer.Option(help="winner.json of `lab search`: net, size and rate; its policy if none is named."),
     ] = None,
     start: Annotated[
         Path | None, typer.Option(help="Run folder whose net to start from; by default the ImageNet weights.")
@@ -104,11 +111,15 @@ def train(  # noqa: PLR0913 - a command's options
 ) -> None:
     """Train the base classifier. Data by $STREAMGUARD_DATA."""
     config = TrainConfig(
-        size=size, batch=batch, steps=steps, minutes=minutes, seed=seed, threads=threads, families=families,
-        policy=policy, twins=twins,
+        size=size or _DEFAULT.size, batch=batch, steps=steps, minutes=minutes, seed=seed, threads=threads,
+        families=families, twins=twins,
     )  # fmt: skip
     if design is not None:
         config = designed(config, design_in(design))
+    if size not in (None, config.size):
+        raise UsageError(f"--size {size}: the design '{design}' takes {config.size} px. Leave the option out.")
+    if policy is not None:
+        config = replace(config, policy=policy)
     if start is not None:
         config = replace(config, start=str(start), rate=SETTLED_RATE)
     policies.policy_of(config.policy)

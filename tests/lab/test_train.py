@@ -20,8 +20,9 @@ from onnx import numpy_helper
 from streamguard.decision.calibration import operating_point
 from streamguard.errors import InputMissing, UsageError
 from streamguard.inference.engines import load_engine
-from streamguard.lab import calibrate
+from streamguard.lab import calibrate, cli
 from streamguard.lab import export as files
+from streamguard.lab import train as train_module
 from streamguard.lab.calibrate import Rule
 from streamguard.lab.engine import EngineConfig, write_engine
 from streamguard.lab.model import Ema, build, logits, normalised
@@ -275,3 +276,21 @@ def test_models_can_stay_while_all_else_is_made_anew(made_store, straight, engin
 def test_quantising_needs_pictures(tmp_path):
     with pytest.raises(UsageError, match="got none"):
         files.quantise(tmp_path / "a.onnx", tmp_path / "b.onnx", np.zeros((0, 32, 32, 3), np.uint8))
+
+
+def test_what_is_named_beside_a_design(tmp_path, monkeypatch):
+    """A policy that is named counts; another size is no part of the design, and refused."""
+    design, begun = tmp_path / "winner.json", []
+    design.write_text(WINNER)
+    monkeypatch.setattr(train_module, "build_store", lambda *_: None)
+    monkeypatch.setattr(train_module, "run", lambda store, out, config, *, resume: begun.append(config))
+    monkeypatch.setattr(train_module.Dataset, "from_environment", lambda: None)
+    words = ["train", "--out", str(tmp_path / "run"), "--design", str(design)]
+    for more in ((), ("--policy", "forensic"), ("--size", "112")):
+        assert cli.run([*words, *more]) == 0
+    assert [(config.size, config.policy) for config in begun] == [(112, "paper"), (112, "forensic"), (112, "paper")]
+    with pytest.raises(UsageError, match=r"--size 176: the design '.*winner\.json' takes 112 px"):
+        cli.run([*words, "--size", "176"])
+    with pytest.raises(UsageError, match="--policy 'none' is unknown"):
+        cli.run([*words, "--policy", "none"])
+    assert len(begun) == 3
