@@ -7,18 +7,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from streamguard.errors import UsageError
-from streamguard.lab import policies
 from streamguard.lab.forge import table
+from streamguard.lab.policies import TOLD
 
-_CHAINS: Final = {
-    policies.DEFAULT: "resizing up and down, light, blur, denoising, sharpening, noise, JPEG 30-95, H.264 at CRF 18-40",
-    "forensic+cutout": "the same as `forensic`, then rectangles of the face greyed",
-    "paper": "flips, brightness and contrast, rotation and scale, noise, CLAHE; **no compression and no resizing**",
-}
 _FIRST: Final = (
     "**A first cut**: it shows the whole chain on real models, and is to be replaced by one that was trained longer."
 )
-_SEARCHED: Final = "What else the search tried, and what this net is worth beside the default, stands in search.md."
+_SEARCHED: Final = (
+    "What else the search tried stands in search.md, what this net is worth beside the default in docs/models.md."
+)
 _CARD: Final = """\
 # {name} {version}: signs of manipulation in a face
 
@@ -168,7 +165,7 @@ def _training(metrics: Mapping[str, Any]) -> dict[str, str]:
     if len(stages) > 1:
         course = f". Each run went on from the one before (`--start`){course} of each"
     policies_used = dict.fromkeys(stage["policy"] for stage in stages)
-    shown = set().union(*(_groups(stage["families"]) for stage in stages))
+    shown = set().union(*(table.choose(stage["families"]).groups for stage in stages))
     closed = [group for group in table.ALL_GROUPS if group not in shown]
     return {
         "course": f"{course}: {', then '.join(map(_stage, stages))}",
@@ -176,19 +173,13 @@ def _training(metrics: Mapping[str, Any]) -> dict[str, str]:
         "never": f"**Never shown**, neither forged nor supplied: {', '.join(f'`{group}`' for group in closed)}."
         if closed
         else "No family or source of forgeries that the lab has was left out.",
-        "chain": "; ".join(f"`{name}`: {_CHAINS[name]}" for name in policies_used),
+        "chain": "; ".join(f"`{name}`: {TOLD[name]}" for name in policies_used),
     }
 
 
 def _stage(stage: Mapping[str, Any]) -> str:
     twins = f", {stage['twins']} twins a step" if stage["twins"] else ""
     return f"{stage['steps']} at {stage['rate']:.3g} on `{stage['families']}` (`{stage['policy']}`{twins})"
-
-
-def _groups(families: str) -> set[str]:
-    """The groups of forgeries that a mixture shows."""
-    chosen = table.choose(families)
-    return {table.FAMILIES[name].group for name in chosen.families} | set(chosen.supplied)
 
 
 def _with_interval(figure: Mapping[str, float]) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -143,7 +143,7 @@ def examine_finally(data: Dataset, out: Path, asked: Asked, because: str, *, res
     assert engine is not None
     if not because.strip():
         raise UsageError("--final opens the test. Say why: --because TEXT.")
-    drawn = Drawn("test", _EVERY)
+    asked, drawn = replace(asked, parts=("faces",)), Drawn("test", _EVERY)
     config = _config(asked, about, drawn) | {"because": because, "manifest_sha256": _tested(data)}
     ledger = Ledger(out, config, resume=resume)
     number = ledger.value("opening", lambda: openings.opened(engine, because))
@@ -190,7 +190,7 @@ def _facts(drawn: Drawn) -> dict[str, Any]:
 def _command(asked: Asked, *, final: bool = False) -> str:
     what = f"--engine engines/{asked.engine.name}" if asked.engine else "--run RUN"
     how = "--final --because TEXT" if final else f"--each {asked.each} --parts {','.join(asked.parts)}"
-    if "baselines" in asked.parts and not final:
+    if "baselines" in asked.parts:
         how += f" --steps {asked.steps}"
     return f"streamguard lab evaluate {what} --out OUT {how}"
 

@@ -113,6 +113,13 @@ DEFAULT: Final = "forensic"
 POLICIES: Final[Mapping[str, Callable[[int], Policy]]] = MappingProxyType(
     {"forensic": Chain, "forensic+cutout": Cutout, "paper": Paper}
 )
+_FORENSIC: Final = "resizing up and down, light, blur, denoising, sharpening, noise, JPEG 30-95, H.264 at CRF 18-40"
+TOLD: Final[Mapping[str, str]] = MappingProxyType({
+    "forensic": _FORENSIC,
+    "forensic+cutout": f"{_FORENSIC}, then rectangles of the face greyed",
+    "paper": "flips, brightness and contrast, rotation and scale, noise, CLAHE; **no compression and no resizing**",
+})  # fmt: skip
+"""Each policy in a card's words."""
 
 
 def policy_of(name: str) -> Callable[[int], Policy]:

@@ -9,7 +9,7 @@ pytest.importorskip("h5py")
 
 from streamguard.errors import UsageError
 from streamguard.lab.augment import Chain, Crop
-from streamguard.lab.policies import DEFAULT, POLICIES, policy_of
+from streamguard.lab.policies import DEFAULT, POLICIES, TOLD, policy_of
 
 pytestmark = pytest.mark.lab
 TINY = Crop(size=40)
@@ -23,6 +23,7 @@ def face(made_store):
 def test_the_default_is_the_forensic_chain_itself():
     assert policy_of(DEFAULT) is Chain
     assert list(POLICIES) == ["forensic", "forensic+cutout", "paper"]
+    assert TOLD.keys() == POLICIES.keys(), "a card has words for each"
 
 
 def test_an_unknown_policy_is_named():

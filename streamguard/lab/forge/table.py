@@ -81,6 +81,11 @@ class Choice:
         """Self-blended alone: it needs no mesh and no second face."""
         return tuple(self.families) == (DEFAULT,)
 
+    @property
+    def groups(self) -> frozenset[str]:
+        """Those of :data:`ALL_GROUPS` that something is shown of."""
+        return frozenset(FAMILIES[name].group for name in self.families) | frozenset(self.supplied)
+
 
 def choose(text: str) -> Choice:
     """Read ``--families``; the module's head shows its forms.

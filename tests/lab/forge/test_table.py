@@ -56,6 +56,8 @@ def test_supplied_sources_are_left_out():
     assert choose("all,-dfdc").supplied == ("openforensics", "stylegan")
     assert choose("all,-supplied").supplied == ()
     assert choose("self-blended,-stylegan").plain
+    assert choose("self-blended,-stylegan").groups == {"blends", "dfdc", "openforensics"}
+    assert choose("all").groups == set(ALL_GROUPS)
 
 
 @pytest.mark.parametrize(
