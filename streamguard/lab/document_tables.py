@@ -178,7 +178,8 @@ def unseen(metrics: Metrics) -> Section:
     told = "; ".join(f"{name} {spread(value)}" for name, value in metrics["forgeries"].items())
     lines += [f"- Forgeries alone, no supplied fake: {told}.", *_targets(targets.of_unseen(metrics))]
     facts = (
-        f"{metrics['date']}, {metrics['machine']}; nets of {metrics['size']} px on {metrics['couples']} couples, "
+        f"{metrics['date']}, {metrics['machine']}; "
+        f"`{metrics['net']}`, {metrics['size']} px, on {metrics['couples']} couples, "
         f"measured on at most {metrics['each']} faces of a source and label, pairs of a family"
     )
     return Section(metrics["command"], facts, lines)

@@ -115,9 +115,9 @@ def train(  # noqa: PLR0913 - a command's options
         families=families, twins=twins,
     )  # fmt: skip
     if design is not None:
-        config = designed(config, design_in(design))
-    if size not in (None, config.size):
-        raise UsageError(f"--size {size}: the design '{design}' takes {config.size} px. Leave the option out.")
+        found = design_in(design)
+        refuse_other_size(size, found, design)
+        config = designed(config, found)
     if policy is not None:
         config = replace(config, policy=policy)
     if start is not None:
@@ -140,6 +140,12 @@ def design_in(file: Path) -> Design:
     if not file.is_file():
         raise InputMissing(f"design '{file}' does not exist. `streamguard lab search` writes one.")
     return read_design(file.read_text(encoding="utf-8"))
+
+
+def refuse_other_size(size: int | None, design: Design, file: Path) -> None:
+    """Raises UsageError where ``--size`` was given and is not the design's own, which was searched with it."""
+    if size not in (None, design.size):
+        raise UsageError(f"--size {size}: the design '{file}' takes {design.size} px. Leave the option out.")
 
 
 def designed(config: TrainConfig, design: Design) -> TrainConfig:

@@ -2,6 +2,7 @@
 
     streamguard lab unseen --out runs/unseen --minutes 10
     streamguard lab unseen --out runs/unseen --minutes 10 --resume     # after a break
+    streamguard lab unseen --out runs/unseen --steps 1000 --design engines/deepfake-nas/winner.json
 
 One net after the other is trained in this process, from the ImageNet weights, on one pool of faces
 (:mod:`streamguard.lab.pool`) less what it leaves out, and measured on held-out faces of the part ``search``:
@@ -11,8 +12,10 @@ One net after the other is trained in this process, from the ImageNet weights, o
 - ``without source SOURCE``: all of a source, its real faces too, also as the ground of forgeries.
 - ``forgeries alone``: no supplied fake at all.
 
-The nets are small and short of training: the differences between them are what counts, not their height. The run
-folder holds config.json, log.jsonl, pool/, a run folder a net, metrics.json and matrix.png.
+All pass the training chain (`forensic`), whatever augmentation a design was searched with, and no mask is taught: the
+couples of supplied fakes have none. The nets are small and short of training: the differences between them are what
+counts, not their height. The run folder holds config.json, log.jsonl, pool/, a run folder a net, metrics.json and
+matrix.png.
 """
 
 from __future__ import annotations
@@ -42,9 +45,10 @@ from streamguard.lab.heldout import DRESSES, SETS, Drawn, Dress, held
 from streamguard.lab.ledger import Arrays, Ledger
 from streamguard.lab.model import settle_cpu
 from streamguard.lab.pool import Pool, PoolBatches, PoolConfig, build_pool
+from streamguard.lab.search.spaces import Design
 from streamguard.lab.statistics import auc
 from streamguard.lab.subjects import run_subject
-from streamguard.lab.train import TrainConfig, fit, load_state
+from streamguard.lab.train import TrainConfig, design_in, designed, fit, load_state, refuse_other_size
 
 ALL: Final = "all"
 FORGERIES: Final = "forgeries alone"
@@ -61,7 +65,8 @@ class Omission:
 
 @dataclass(frozen=True, slots=True)
 class UnseenConfig:
-    """``minutes``: of training a net; ``couples``: of a source or family in the pool; ``each``: in a figure."""
+    """``minutes``: of training a net; ``couples``: of a source or family in the pool; ``each``: in a figure;
+    ``design``: of the nets, with a size of its own; else EfficientNet-Lite0."""
 
     minutes: float | None = 10.0
     steps: int = 3000
@@ -72,6 +77,23 @@ class UnseenConfig:
     seed: int = 1
     threads: int = 1
     pretrained: bool = True
+    design: Design | None = None
+
+    @property
+    def net(self) -> str:
+        """The design as one line of JSON, or the name of what stands in for one."""
+        return self.training.architecture
+
+    @property
+    def training(self) -> TrainConfig:
+        """What every net is trained by."""
+        plain = TrainConfig(
+            size=self.size, margin=0.0, batch=self.batch, steps=self.steps, minutes=self.minutes, seed=self.seed,
+            threads=self.threads, pretrained=self.pretrained, warm_up=min(100, self.steps // 5 + 1),
+        )  # fmt: skip
+        if self.design is None:
+            return plain
+        return replace(designed(plain, self.design), policy=plain.policy, mask=0.0)
 
 
 _DEFAULT: Final = UnseenConfig()
@@ -89,7 +111,13 @@ def unseen(  # noqa: PLR0913 - each is an option of the command line
     minutes: Annotated[float, typer.Option(min=0, help="Of training for each net.")] = 10.0,
     steps: Annotated[int | None, typer.Option(min=1, help="Of each net, in place of --minutes.")] = None,
     faces: Annotated[Path | None, typer.Option(help="faces.h5; by default beside --out, made if absent.")] = None,
-    size: Annotated[int, typer.Option(min=64, help="Side of the nets' input, px; a multiple of 16.")] = _DEFAULT.size,
+    size: Annotated[
+        int | None,
+        typer.Option(min=64, help=f"Side of the nets' input, px; a multiple of 16, {_DEFAULT.size} by default."),
+    ] = None,
+    design: Annotated[
+        Path | None, typer.Option(help="winner.json of `lab search`: the nets, their size and rate; else Lite0.")
+    ] = None,
     couples: Annotated[int, typer.Option(min=4, help="Of a source or family in the pool.")] = _DEFAULT.couples,
     each: Annotated[int, typer.Option(min=4, help="Held-out faces of a source and label.")] = _DEFAULT.each,
     seed: Annotated[int, typer.Option(help="Seed of the pool and of the nets.")] = _DEFAULT.seed,
@@ -98,7 +126,11 @@ def unseen(  # noqa: PLR0913 - each is an option of the command line
 ) -> None:
     """Leave out each forgery family and each source in turn, and measure what was left out."""
     length = UnseenConfig(minutes) if steps is None else UnseenConfig(None, steps)
-    config = replace(length, size=size, couples=couples, each=each, seed=seed, threads=threads)
+    config = replace(length, size=size or _DEFAULT.size, couples=couples, each=each, seed=seed, threads=threads)
+    if design is not None:
+        found = design_in(design)
+        refuse_other_size(size, found, design)
+        config = replace(config, size=found.size, design=found)
     store = build_store(Dataset.from_environment(), faces or out.parent / "faces.h5")
     _tell(leave_out(store, out, config, resume=resume))
 
@@ -114,7 +146,7 @@ def leave_out(store: FaceStore, out: Path, config: UnseenConfig, *, resume: bool
     ledger = Ledger(out, {
         "verb": "unseen", "minutes": config.minutes, "steps": config.steps, "size": config.size,
         "couples": config.couples, "each": config.each, "batch": config.batch, "seed": config.seed,
-        "families": list(FAMILIES),
+        "families": list(FAMILIES), "net": config.net,
     }, resume=resume)  # fmt: skip
     pool_config = PoolConfig(config.size, each=config.couples, seed=config.seed)
     pool = build_pool(store, out / "pool", pool_config)
@@ -130,7 +162,7 @@ def leave_out(store: FaceStore, out: Path, config: UnseenConfig, *, resume: bool
     metrics = {
         "verb": "unseen", "command": _command(config), "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": f"{platform.machine()} CPU, {config.threads} thread(s)", "size": config.size,
-        "couples": len(pool.pictures), "each": config.each, "steps": steps, "table": table,
+        "net": config.net, "couples": len(pool.pictures), "each": config.each, "steps": steps, "table": table,
         "hidden": {net.name: sorted(net.families | net.grounds) or ["nothing"] for net in omissions()},
         **summary(table),
     }  # fmt: skip
@@ -142,19 +174,16 @@ def leave_out(store: FaceStore, out: Path, config: UnseenConfig, *, resume: bool
 
 def _command(config: UnseenConfig) -> str:
     length = f"--steps {config.steps}" if config.minutes is None else f"--minutes {config.minutes:g}"
-    return f"streamguard lab unseen --out RUN {length} --couples {config.couples} --each {config.each}"
+    net = " --design winner.json" if config.design else f" --size {config.size}"
+    return f"streamguard lab unseen --out RUN {length}{net} --couples {config.couples} --each {config.each}"
 
 
 def _train(pool: Pool, omission: Omission, folder: Path, config: UnseenConfig) -> int:
     rows = pool.without(omission.families, omission.grounds)
     if not rows.size:
         raise UsageError(f"'{omission.name}' leaves no fake to train on. Add families or sources.")
-    training = TrainConfig(
-        size=config.size, margin=0.0, batch=config.batch, steps=config.steps, minutes=config.minutes, seed=config.seed,
-        threads=config.threads, pretrained=config.pretrained, warm_up=min(100, config.steps // 5 + 1),
-    )  # fmt: skip
     held_already = (folder / "last.pt").is_file()
-    fit(PoolBatches(pool, rows, config.batch, config.seed), folder, training, resume=held_already, workers=0)
+    fit(PoolBatches(pool, rows, config.batch, config.seed), folder, config.training, resume=held_already, workers=0)
     return int(load_state(folder)["step"])
 
 

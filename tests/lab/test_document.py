@@ -52,7 +52,8 @@ METRICS = {
 }  # fmt: skip
 UNSEEN = {
     "verb": "unseen", "command": "streamguard lab unseen", "date": "2026-01-01", "machine": "a test", "size": 128,
-    "couples": 40, "each": 9, "steps": {"all": 5}, "table": {"all": {"dfdc": {"plain": BETWEEN}}},
+    "net": "tf_efficientnet_lite0", "couples": 40, "each": 9, "steps": {"all": 5},
+    "table": {"all": {"dfdc": {"plain": BETWEEN}}},
     "hidden": {"all": ["dfdc"]}, "families": {"auc": {"dfdc": 0.75}, "mean": 0.75, "worst": "dfdc"},
     "sources": {"auc": {"dfdc": 0.7}, "mean": 0.7, "worst": "dfdc"}, "forgeries": {"dfdc": BETWEEN},
 }  # fmt: skip

@@ -9,12 +9,15 @@ import pytest
 pytest.importorskip("torch")
 
 from streamguard.errors import UsageError
-from streamguard.lab import unseen
+from streamguard.inference.engines import load_engine
+from streamguard.lab import cli, unseen
 from streamguard.lab.data import STILLS
 from streamguard.lab.families import FAMILIES, GROUPS
 from streamguard.lab.heldout import SETS
+from streamguard.lab.train import design_in
 from streamguard.lab.unseen import ALL, FORGERIES, UnseenConfig, grid, leave_out, omissions, summary
 
+WINNER = load_engine("deepfake-nas").folder / "winner.json"
 pytestmark = pytest.mark.lab
 TINY = UnseenConfig(minutes=None, steps=1, size=32, couples=2, each=4, batch=4, pretrained=False)
 
@@ -58,6 +61,34 @@ def test_the_driver_trains_measures_and_goes_on(meshed_store, tmp_path, monkeypa
     assert json.loads((tmp_path / "run/metrics.json").read_text())["verb"] == "unseen"
     with pytest.raises(UsageError, match="Add --resume"):
         leave_out(meshed_store, tmp_path / "run", TINY)
+
+
+def test_a_searched_design_brings_its_size_and_rate_but_neither_its_augmentation_nor_its_mask():
+    design = design_in(WINNER)
+    config = UnseenConfig(minutes=None, steps=5, size=design.size, design=design)
+    assert design["augment"] == "paper"
+    assert design["mask"] > 0
+    assert config.training.architecture == config.net == design.text
+    assert (config.training.size, config.training.rate) == (design.size, design["rate"])
+    assert (config.training.policy, config.training.mask) == ("forensic", 0.0)
+
+
+def test_a_design_is_trained_at_its_own_size_and_refuses_another(meshed_store, tmp_path, monkeypatch):
+    monkeypatch.setattr("streamguard.lab.statistics.RESAMPLES", 5)
+    monkeypatch.setattr(unseen, "omissions", lambda: omissions()[:1])
+    monkeypatch.setattr(unseen, "summary", lambda table: {"families": {"auc": {}}, "sources": {"auc": {}}})
+    monkeypatch.setattr(unseen, "build_store", lambda *_: meshed_store)
+    monkeypatch.setattr(unseen.Dataset, "from_environment", lambda: None)
+    out = tmp_path / "run"
+    words = ["unseen", "--out", str(out), "--design", str(WINNER), "--steps", "1", "--couples", "4", "--each", "4"]
+    with pytest.raises(UsageError, match=r"--size 128: the design '.*winner\.json' takes 112 px"):
+        cli.run([*words, "--size", "128"])
+    assert not out.exists()
+    assert cli.run(words) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["size"] == 112
+    assert json.loads(metrics["net"])["space"] == "edge/pretrained"
+    assert metrics["command"].endswith("--steps 1 --design winner.json --couples 4 --each 4")
 
 
 def table(**lower):
