@@ -168,7 +168,12 @@ def unseen(metrics: Metrics) -> Section:
         values = {one: f"{metrics['table'][net][one]['plain']['value']:.3f}" for one in sets}
         hidden = metrics["hidden"][net]
         rows.append([net, str(metrics["steps"][net]), *(f"**{v}**" if s in hidden else v for s, v in values.items())])
-    lines = [*table(head, rows), "", "Bold: fakes that this net was never shown.", ""]
+    seeds = metrics["seeds"]
+    lines = [
+        *table(head, rows), "", "Bold: fakes that this net was never shown.", "",
+        f"- By the seed alone, nets shown everything lie **{seeds['mean']:.3f}** apart in the mean of the sets, "
+        f"{seeds['most']:.3f} at most: smaller differences mean nothing.",
+    ]  # fmt: skip
     for what, word in (("families", "Left out as a group"), ("sources", "Left out as a source")):
         of = metrics[what]
         told = ", ".join(f"{name} {value:.3f}" for name, value in of["auc"].items())

@@ -7,7 +7,8 @@
 One net after the other is trained in this process, from the ImageNet weights, on one pool of faces
 (:mod:`streamguard.lab.pool`) less what it leaves out, and measured on held-out faces of the part ``search``:
 
-- ``all``: leaves out nothing; what the others are to be compared with.
+- ``all``: leaves out nothing; what the others are to be compared with. Trained with three seeds: differences smaller
+  than theirs mean nothing.
 - ``without GROUP``: a group of families whose traces are alike, or the fakes of a supplied source.
 - ``without source SOURCE``: all of a source, its real faces too, also as the ground of forgeries.
 - ``forgeries alone``: no supplied fake at all.
@@ -51,16 +52,19 @@ from streamguard.lab.subjects import run_subject
 from streamguard.lab.train import TrainConfig, design_in, designed, fit, load_state, refuse_other_size
 
 ALL: Final = "all"
+AGAIN: Final = {"all again": 1, "all a third time": 2}  # name -> how much higher the seed
 FORGERIES: Final = "forgeries alone"
 
 
 @dataclass(frozen=True, slots=True)
 class Omission:
-    """One net: the ``families`` it is never shown as fakes, and the sources (``grounds``) it sees nothing of."""
+    """One net: the ``families`` it is never shown as fakes, the sources (``grounds``) it sees nothing of, and how much
+    higher its seed is than the others'."""
 
     name: str
     families: frozenset[str] = frozenset()
     grounds: frozenset[str] = frozenset()
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +105,10 @@ _DEFAULT: Final = UnseenConfig()
 
 def omissions() -> list[Omission]:
     """Every net that is trained, in order."""
+    again = [Omission(name, seed=more) for name, more in AGAIN.items()]
     groups = [Omission(f"without {group}", frozenset(of)) for group, of in GROUPS.items()]
     sources = [Omission(f"without source {s}", frozenset({s}), frozenset({s})) for s in STILLS]
-    return [Omission(ALL), *groups, *sources, Omission(FORGERIES, frozenset(STILLS))]
+    return [Omission(ALL), *groups, *sources, Omission(FORGERIES, frozenset(STILLS)), *again]
 
 
 def unseen(  # noqa: PLR0913 - each is an option of the command line
@@ -183,7 +188,8 @@ def _train(pool: Pool, omission: Omission, folder: Path, config: UnseenConfig) -
     if not rows.size:
         raise UsageError(f"'{omission.name}' leaves no fake to train on. Add families or sources.")
     held_already = (folder / "last.pt").is_file()
-    fit(PoolBatches(pool, rows, config.batch, config.seed), folder, config.training, resume=held_already, workers=0)
+    training = replace(config.training, seed=config.seed + omission.seed)
+    fit(PoolBatches(pool, rows, config.batch, training.seed), folder, training, resume=held_already, workers=0)
     return int(load_state(folder)["step"])
 
 
@@ -208,7 +214,8 @@ def _shown(bench: Bench, name: str, dress: Dress, crop: Crop) -> Arrays:
 
 
 def summary(table: dict[str, dict[str, Any]], dress: str = "plain") -> dict[str, Any]:
-    """``families`` and ``sources`` left out: AUC, ``mean``, ``worst``; ``forgeries`` alone on each source."""
+    """``families`` and ``sources`` left out: AUC, ``mean``, ``worst``; ``forgeries`` alone on each source; ``seeds``:
+    how far nets that were shown the same lie apart on a set, ``mean`` and ``most``."""
     groups = {
         group: [table[f"without {group}"][name][dress]["value"] for name in of if name in table[f"without {group}"]]
         for group, of in GROUPS.items()
@@ -216,7 +223,12 @@ def summary(table: dict[str, dict[str, Any]], dress: str = "plain") -> dict[str,
     families = {group: round(float(np.mean(values)), 4) for group, values in groups.items() if values}
     sources = {s: of[s][dress]["value"] for s in STILLS if s in (of := table[f"without source {s}"])}
     forgeries = {s: table[FORGERIES][s][dress] for s in STILLS if s in table[FORGERIES]}
-    return {"families": _mean_and_worst(families), "sources": _mean_and_worst(sources), "forgeries": forgeries}
+    alike = np.array([[of[dress]["value"] for of in table[net].values()] for net in (ALL, *AGAIN)])
+    apart = np.ptp(alike, axis=0)
+    return {
+        "families": _mean_and_worst(families), "sources": _mean_and_worst(sources), "forgeries": forgeries,
+        "seeds": {"mean": round(float(apart.mean()), 4), "most": round(float(apart.max()), 4)},
+    }  # fmt: skip
 
 
 def _mean_and_worst(values: dict[str, float]) -> dict[str, Any]:
@@ -242,6 +254,8 @@ def _tell(metrics: dict[str, Any]) -> None:
         table.add_row(name, *(f"{value:.3f}{'*' if star else ''}" for value, star in zip(row, stars, strict=True)))
     console = Console(soft_wrap=True, highlight=False)
     console.print(table)
+    seeds = metrics["seeds"]
+    console.print(f"by the seed alone: {seeds['mean']:.3f} apart in the mean of the sets, {seeds['most']:.3f} at most")
     for what in ("families", "sources"):
         of = metrics[what]
         if of["auc"]:

@@ -56,6 +56,7 @@ UNSEEN = {
     "table": {"all": {"dfdc": {"plain": BETWEEN}}},
     "hidden": {"all": ["dfdc"]}, "families": {"auc": {"dfdc": 0.75}, "mean": 0.75, "worst": "dfdc"},
     "sources": {"auc": {"dfdc": 0.7}, "mean": 0.7, "worst": "dfdc"}, "forgeries": {"dfdc": BETWEEN},
+    "seeds": {"mean": 0.012, "most": 0.034},
 }  # fmt: skip
 
 
@@ -117,6 +118,7 @@ def test_unseen_and_the_test_have_their_own_places(tmp_path, into):
     text = into.read_text()
     assert "| all | 5 | **0.912** |" in text
     assert "Mean **0.750**, worst **0.750** (dfdc)" in text
+    assert "By the seed alone, nets shown everything lie **0.012** apart" in text
     assert "| families left out, mean AUC | 0.750 | at least 0.85 | **not met** |" in text
     assert "| families left out, worst AUC | 0.750 | at least 0.7 | met |" in text
     assert "part `test`" in text

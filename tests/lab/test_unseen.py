@@ -14,7 +14,7 @@ from streamguard.lab import cli, unseen
 from streamguard.lab.data import STILLS
 from streamguard.lab.families import FAMILIES, GROUPS
 from streamguard.lab.heldout import SETS
-from streamguard.lab.train import design_in
+from streamguard.lab.train import design_in, load_state
 from streamguard.lab.unseen import ALL, FORGERIES, UnseenConfig, grid, leave_out, omissions, summary
 
 WINNER = load_engine("deepfake-nas").folder / "winner.json"
@@ -24,8 +24,10 @@ TINY = UnseenConfig(minutes=None, steps=1, size=32, couples=2, each=4, batch=4, 
 
 def test_every_group_and_source_is_left_out_once():
     nets = {net.name: net for net in omissions()}
-    assert len(nets) == 1 + len(GROUPS) + len(STILLS) + 1
-    assert nets[ALL].families == frozenset()
+    assert len(nets) == 3 + len(GROUPS) + len(STILLS) + 1
+    assert [(net.name, net.seed) for net in nets.values() if not net.families] == [
+        (ALL, 0), ("all again", 1), ("all a third time", 2)
+    ]  # fmt: skip
     assert nets["without blends"].families == frozenset(GROUPS["blends"])
     assert nets["without dfdc"].grounds == frozenset()
     assert nets["without source dfdc"].grounds == {"dfdc"}
@@ -35,7 +37,7 @@ def test_every_group_and_source_is_left_out_once():
 
 def test_the_driver_trains_measures_and_goes_on(meshed_store, tmp_path, monkeypatch):
     monkeypatch.setattr("streamguard.lab.statistics.RESAMPLES", 5)
-    kept = [net for net in omissions() if net.name in ("all", "without dfdc", FORGERIES)]
+    kept = [net for net in omissions() if net.name in ("all", "all again", "without dfdc", FORGERIES)]
     groups = {"dfdc": ("dfdc",)}
     monkeypatch.setattr(unseen, "omissions", lambda: kept)
     monkeypatch.setattr(unseen, "GROUPS", groups)
@@ -52,7 +54,9 @@ def test_the_driver_trains_measures_and_goes_on(meshed_store, tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         leave_out(meshed_store, tmp_path / "run", TINY)
     metrics = leave_out(meshed_store, tmp_path / "run", TINY, resume=True)
-    assert calls == ["all", "without-dfdc", "without-dfdc", "forgeries-alone"]
+    assert calls == ["all", "without-dfdc", "without-dfdc", "forgeries-alone", "all-again"]
+    seeds = {name: load_state(tmp_path / "run/nets" / name)["config"]["seed"] for name in calls}
+    assert seeds == {"all": 1, "all-again": 2, "without-dfdc": 1, "forgeries-alone": 1}
     assert metrics["nets"] == [net.name for net in kept]
     assert set(metrics["table"]["all"]) == set(SETS)
     assert metrics["steps"] == dict.fromkeys(metrics["nets"], 1)
@@ -76,7 +80,9 @@ def test_a_searched_design_brings_its_size_and_rate_but_neither_its_augmentation
 def test_a_design_is_trained_at_its_own_size_and_refuses_another(meshed_store, tmp_path, monkeypatch):
     monkeypatch.setattr("streamguard.lab.statistics.RESAMPLES", 5)
     monkeypatch.setattr(unseen, "omissions", lambda: omissions()[:1])
-    monkeypatch.setattr(unseen, "summary", lambda table: {"families": {"auc": {}}, "sources": {"auc": {}}})
+    monkeypatch.setattr(unseen, "summary", lambda table: {
+        "families": {"auc": {}}, "sources": {"auc": {}}, "seeds": {"mean": 0.0, "most": 0.0},
+    })  # fmt: skip
     monkeypatch.setattr(unseen, "build_store", lambda *_: meshed_store)
     monkeypatch.setattr(unseen.Dataset, "from_environment", lambda: None)
     out = tmp_path / "run"
@@ -106,6 +112,7 @@ def test_the_summary_speaks_of_what_was_left_out():
     assert told["families"]["mean"] == pytest.approx(0.9 - 0.3 / len(GROUPS), abs=1e-4)
     assert told["sources"]["auc"] == {"dfdc": 0.9, "openforensics": 0.9, "stylegan": 0.7}
     assert told["forgeries"]["dfdc"]["value"] == 0.9
+    assert told["seeds"] == {"mean": pytest.approx(0.8 / len(SETS), abs=1e-4), "most": pytest.approx(0.8)}
 
 
 def test_the_grid_marks_what_was_never_shown():
