@@ -112,7 +112,9 @@ def card(metrics: Mapping[str, Any]) -> str:
 
 
 def _refuse_empty(value: Any, where: str) -> None:
-    """Nothing in a card may be blank, NaN or an empty table."""
+    """Nothing in a card may be blank, NaN or an empty table; only a net may go on from no engine."""
+    if where == "metrics.lineage.engines":
+        return
     bad = value is None or (isinstance(value, (str, Mapping, list, tuple)) and not len(value))
     bad = bad or (isinstance(value, str) and not value.strip())
     if bad or (isinstance(value, float) and not math.isfinite(value)):
@@ -160,21 +162,31 @@ def _tables(metrics: Mapping[str, Any]) -> dict[str, str]:
 
 def _training(metrics: Mapping[str, Any]) -> dict[str, str]:
     """What the net was shown, in which order and how, and what it was never shown."""
-    stages = metrics["stages"]
+    way = metrics["lineage"]
+    stages = way["stages"]
     course = "; steps, first learning rate, forged families and augmentation"
     if len(stages) > 1:
         course = f". Each run went on from the one before (`--start`){course} of each"
+    course = f"{course}: {', then '.join(map(_stage, stages))}"
+    if way["engines"]:
+        course += f". Training went on from weights of {', then of '.join(f'`{engine}`' for engine in way['engines'])}"
     policies_used = dict.fromkeys(stage["policy"] for stage in stages)
-    shown = set().union(*(table.choose(stage["families"]).groups for stage in stages))
-    closed = [group for group in table.ALL_GROUPS if group not in shown]
     return {
-        "course": f"{course}: {', then '.join(map(_stage, stages))}",
+        "course": course if way["whole"] else f"{course}, whose own training is not written down and not counted here",
         "standing": _SEARCHED if metrics["searched"] else _FIRST,
-        "never": f"**Never shown**, neither forged nor supplied: {', '.join(f'`{group}`' for group in closed)}."
-        if closed
-        else "No family or source of forgeries that the lab has was left out.",
+        "never": _never(stages, whole=way["whole"]),
         "chain": "; ".join(f"`{name}`: {TOLD[name]}" for name in policies_used),
     }
+
+
+def _never(stages: list[Mapping[str, Any]], *, whole: bool) -> str:
+    if not whole:
+        return "What the engine that training went on from was shown is not written down."
+    shown = set().union(*(table.choose(stage["families"]).groups for stage in stages))
+    closed = [group for group in table.ALL_GROUPS if group not in shown]
+    if closed:
+        return f"**Never shown**, neither forged nor supplied: {', '.join(f'`{group}`' for group in closed)}."
+    return "No family or source of forgeries that the lab has was left out."
 
 
 def _stage(stage: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import logging
 import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -27,11 +27,12 @@ from streamguard.lab.forge import table
 from streamguard.lab.minutes import minutes
 from streamguard.lab.model import PRETRAINED, settle_cpu
 from streamguard.lab.openings import with_openings
+from streamguard.lab.origin import Lineage
 from streamguard.lab.probe import probe
 from streamguard.lab.scoring import EACH, Faces, Track, faces_of, tracks_of
 from streamguard.lab.search.spaces import read_design
 from streamguard.lab.statistics import BINS, auc, ece, interval
-from streamguard.lab.train import Stage, TrainConfig, lineage, mixture_of, trained
+from streamguard.lab.train import TrainConfig, lineage, mixture_of, trained
 from streamguard.pixels import RESAMPLER
 
 LARGEST_LOSS: Final = 0.005  # AUC that int8 may lose; with more it does not ship
@@ -128,7 +129,8 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
     filmed = _filmed(store, runners, crop, config.minutes)
     scales = {n: calibrate(r, held.calibration, held.tracks["calibration"], filmed[n]) for n, r in runners.items()}
     created = config.created or f"{datetime.now(UTC):%Y-%m-%d}"
-    metrics = _training_facts(net, run, store) | {
+    way = lineage(run)
+    metrics = _training_facts(net, way, store) | {
         "name": name, "version": config.version, "date": created, "size": training.size, "margin": training.margin,
         "batch": training.batch, "resampler": RESAMPLER, "bins": BINS, **_origin(training),
         "machine": config.machine or f"{platform.machine()}, {config.threads} thread(s)",
@@ -141,6 +143,7 @@ def write_engine(store: FaceStore, run: Path, out: Path, config: EngineConfig) -
                         {n: (s.temperature, s.bias) for n, s in scales.items()},
                         {n: s.points for n, s in scales.items()})  # fmt: skip
     files.write_manifest(out, files.manifest(models, facts))
+    way.write(out)
     (out / "CARD.md").write_text(with_openings(card(metrics), out), encoding="utf-8")
     return metrics
 
@@ -169,28 +172,27 @@ def _filmed(
     return found
 
 
-def _training_facts(net: Any, run: Path, store: FaceStore) -> dict[str, Any]:
-    stages = lineage(run)
+def _training_facts(net: Any, way: Lineage, store: FaceStore) -> dict[str, Any]:
     people = store.rows("talking")
     counts = {p: len(set(people["group"][people["part"] == p.encode()])) for p in ("fit", "calibration", "measure")}
     return {
         "parameters": round(sum(p.numel() for p in net.parameters()) / 1e6, 2),
-        "steps": sum(stage.steps for stage in stages),
-        "minutes": round(sum(stage.seconds for stage in stages) / 60),
-        "stages": [stage._asdict() for stage in stages],
+        "steps": sum(stage.steps for stage in way.stages),
+        "minutes": round(way.seconds / 60),
+        "lineage": asdict(way),
         "cores": "one to two shared CPU cores",
         "people": sum(counts.values()),
         **{f"people_{part}": count for part, count in counts.items()},
-        "data": _data(store, stages),
+        "data": _data(store, way),
     }
 
 
-def _data(store: FaceStore, stages: Sequence[Stage]) -> list[dict[str, Any]]:
+def _data(store: FaceStore, way: Lineage) -> list[dict[str, Any]]:
     """What each source was used as; a source whose fakes no stage was shown gave its real faces alone."""
-    shown = {source for stage in stages for source in table.choose(stage.families).supplied}
+    shown = {source for stage in way.stages for source in table.choose(stage.families).supplied}
     rows = []
     for source in SOURCES:
-        closed = source in STILLS and source not in shown
+        closed = way.whole and source in STILLS and source not in shown
         faces = store.find(source, "fit", 0 if closed else None)
         used = "ground of forgeries only: its fakes were not shown" if closed else _USED[source]
         rows.append({"source": source, "used": used, "faces": int(faces.size)})

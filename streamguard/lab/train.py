@@ -15,7 +15,7 @@ import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from streamguard.lab.dataset import Dataset
 from streamguard.lab.forge import table
 from streamguard.lab.forge.meshfile import build_meshes
 from streamguard.lab.model import ARCHITECTURE, Ema, build, normalised, settle_cpu
+from streamguard.lab.origin import Lineage, Stage, is_engine, lineage_of, take
 from streamguard.lab.search.nets import build_design
 from streamguard.lab.search.spaces import Design, read_design
 
@@ -69,7 +70,7 @@ class TrainConfig:
     families: str = table.DEFAULT  # of the forged pairs; see streamguard.lab.forge.table
     policy: str = policies.DEFAULT  # "paper" knows no compression, "forensic+cutout" hides parts of the face
     mask: float = 0.0  # weight of a searched net's second head, which says where a face was changed
-    start: str | None = None  # run whose averaged net this one goes on from, as `settle` leaves it
+    start: str | None = None  # run, or engine, whose net this one goes on from, as `settle` leaves it
 
 
 _DEFAULT: Final = TrainConfig()
@@ -105,7 +106,7 @@ def train(  # noqa: PLR0913 - a command's options
         typer.Option(help="winner.json of `lab search`: net, size and rate; its policy if none is named."),
     ] = None,
     start: Annotated[
-        Path | None, typer.Option(help="Run folder whose net to start from; by default the ImageNet weights.")
+        Path | None, typer.Option(help="Run folder or engine whose net to start from; by default the ImageNet weights.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with what the run folder holds.")] = False,
 ) -> None:
@@ -181,6 +182,7 @@ def fit(
 
     Raises:
         InputMissing: ``resume`` without a ``last.pt``.
+        EngineForeign: the engine to start from holds another net.
         UsageError: ``out`` holds a run already and ``resume`` is not set, or the configs differ.
     """
     settle_cpu(config.threads)
@@ -189,7 +191,7 @@ def fit(
     net = net_of(config, pretrained=pretrained).train()
     if config.start is not None:
         if not resume:
-            net.load_state_dict(load_state(Path(config.start))["ema"])
+            _go_on(net, Path(config.start))
         settle(net)
     ema = Ema(net, config.average)
     optimiser = torch.optim.AdamW(_groups(net, config.decay), lr=config.rate, fused=True)
@@ -222,6 +224,13 @@ def fit(
         if done:
             break
     return ema
+
+
+def _go_on(net: nn.Module, start: Path) -> None:
+    if is_engine(start):
+        take(net, start)
+    else:
+        net.load_state_dict(load_state(start)["ema"])
 
 
 def settle(net: nn.Module) -> None:
@@ -312,31 +321,23 @@ def trained(out: Path) -> tuple[nn.Module, TrainConfig, int]:
     return net.eval(), config, int(state["step"])
 
 
-class Stage(NamedTuple):
-    """One run of a net's training: steps, seconds, the learning rate that it began at, and what its pairs were."""
-
-    steps: int
-    seconds: float
-    rate: float
-    families: str
-    policy: str
-    twins: int
-
-
-def lineage(out: Path) -> list[Stage]:
-    """The runs that made a net, the first one first: each went on from the one before.
+def lineage(out: Path) -> Lineage:
+    """The runs that made a net, the first one first: each went on from the one before, or from an engine.
 
     Raises:
         InputMissing: a run that this one started from is gone.
+        EngineMissing, EngineDamaged: an engine is.
     """
     state = load_state(out)
     config = TrainConfig(**state["config"])
-    before = lineage(Path(config.start)) if config.start is not None else []
-    return [*before, _stage_of(state, config)]
+    stage = Stage(int(state["step"]), config.rate, config.families, config.policy, config.twins)
+    return _before(config.start).then(stage, float(state["seconds"]))
 
 
-def _stage_of(state: dict[str, Any], config: TrainConfig) -> Stage:
-    return Stage(int(state["step"]), float(state["seconds"]), config.rate, config.families, config.policy, config.twins)
+def _before(start: str | None) -> Lineage:
+    if start is None:
+        return Lineage()
+    return lineage_of(Path(start)) if is_engine(Path(start)) else lineage(Path(start))
 
 
 def _save(out: Path, config: TrainConfig, step: int, seconds: float, net: nn.Module, ema: Ema,

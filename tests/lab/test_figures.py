@@ -175,7 +175,11 @@ def test_the_probe_sees_quality_and_only_that(made_store):
 
 
 def stage(families="all", policy="forensic", twins=0):
-    return {"steps": 9, "seconds": 1.0, "rate": 5e-4, "families": families, "policy": policy, "twins": twins}
+    return {"steps": 9, "rate": 5e-4, "families": families, "policy": policy, "twins": twins}
+
+
+def lineage(*stages, engines=(), whole=True):
+    return {"stages": list(stages), "seconds": 60.0, "engines": list(engines), "whole": whole}
 
 
 @pytest.fixture
@@ -187,7 +191,7 @@ def metrics():
     numbers = ("parameters", "steps", "minutes", "batch", "size", "margin", "bins", "people", "people_fit", "ms_fp32")
     more = ("people_calibration", "people_measure", "probe_supplied", "probe_pairs", "ms_int8", "ece_fp32")
     return {
-        "stages": [stage()], "searched": False,
+        "lineage": lineage(stage()), "searched": False,
         **dict.fromkeys(words, "word"), **dict.fromkeys((*numbers, *more), 1.5), "int8_loss": 0.001, "int8_ships": True,
         "data": [{"source": "dfdc", "used": "both", "faces": 9}], "tracks": [{**row, "flagged": 0}],
         "figures": [{"name": "plain, dfdc", "n": 9, "fp32": figure, "int8": figure}],
@@ -208,13 +212,13 @@ def test_the_card_says_what_the_net_was_shown_and_what_never(metrics):
     assert "No family or source of forgeries that the lab has was left out." in text
     assert "**A first cut**" in text
     narrow = stage("all,-warp,-parts,-stylegan", "paper")
-    text = card({**metrics, "stages": [narrow], "searched": True})
+    text = card({**metrics, "lineage": lineage(narrow), "searched": True})
     assert "**Never shown**, neither forged nor supplied: `parts`, `warp`, `stylegan`." in text
     assert "`paper`: flips" in text
     assert "search.md" in text
     assert "augmentation: 9 at 0.0005 on `all,-warp,-parts,-stylegan` (`paper`)." in text
     assert "A first cut" not in text
-    both = card({**metrics, "stages": [narrow, stage("self-blended,-supplied", twins=8)]})
+    both = card({**metrics, "lineage": lineage(narrow, stage("self-blended,-supplied", twins=8))})
     assert "`parts`, `warp`, `stylegan`" in both, "what neither run was shown"
     assert "`paper`: flips" in both
     assert "`forensic`: resizing" in both
@@ -222,10 +226,23 @@ def test_the_card_says_what_the_net_was_shown_and_what_never(metrics):
     assert "9 at 0.0005 on `self-blended,-supplied` (`forensic`, 8 twins a step)" in both
 
 
+def test_the_card_names_the_engines_that_training_went_on_from(metrics):
+    assert "Training went on" not in card(metrics)
+    text = card({**metrics, "lineage": lineage(stage(), engines=["one 1.0 (abc)", "two 2.0 (def)"])})
+    assert "Training went on from weights of `one 1.0 (abc)`, then of `two 2.0 (def)`." in text
+    narrow = lineage(stage("all,-warp"), engines=["one 1.0 (abc)"], whole=False)
+    text = card({**metrics, "lineage": narrow})
+    assert "`one 1.0 (abc)`, whose own training is not written down and not counted here." in text
+    assert "What the engine that training went on from was shown is not written down." in text
+    assert "Never shown" not in text
+
+
 def test_the_card_refuses_what_was_not_measured(metrics):
     for name in metrics:
         with pytest.raises(UsageError, match=name.split("_")[0]):
             card({k: v for k, v in metrics.items() if k != name})
+    with pytest.raises(UsageError, match=r"metrics\.lineage\.stages"):
+        card({**metrics, "lineage": lineage()})
     for bad in ("", " ", None, float("nan"), []):
         with pytest.raises(UsageError, match=r"metrics\.date"):
             card({**metrics, "date": bad})

@@ -113,7 +113,9 @@ def test_twins_are_drawn_together():
 
 def test_the_lineage_counts_every_run(made_store, straight, tmp_path):
     run(made_store, tmp_path / "second", replace(TINY, start=str(straight), steps=2, rate=1e-4))
-    assert [(stage.steps, stage.rate) for stage in lineage(tmp_path / "second")] == [(4, TINY.rate), (2, 1e-4)]
+    found = lineage(tmp_path / "second")
+    assert [(stage.steps, stage.rate) for stage in found.stages] == [(4, TINY.rate), (2, 1e-4)]
+    assert (found.engines, found.whole) == ((), True)
     with pytest.raises(InputMissing, match="nowhere"):
         run(made_store, tmp_path / "third", replace(TINY, start=str(tmp_path / "nowhere"), steps=2))
 
