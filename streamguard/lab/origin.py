@@ -133,6 +133,9 @@ def unfolded(net: nn.Module, graph: onnx.ModelProto, size: int) -> None:
         ValueError: the layers of the two don't match; in words.
     """
     given = {one.name: torch.tensor(numpy_helper.to_array(one)) for one in graph.graph.initializer}
+    wanted = {name for node in graph.graph.node if node.op_type in _WITH_WEIGHTS for name in node.input[1:]}
+    if not given.keys() >= wanted:
+        raise ValueError("its graph computes weights")
     fixed = [buffer for buffer in net.buffers() if buffer.ndim == 4]  # filters that are no part of training
     nodes = [
         [given[name] for name in node.input[1:]] for node in graph.graph.node

@@ -14,6 +14,7 @@ pytest.importorskip("h5py")
 pytest.importorskip("timm")
 pytest.importorskip("onnx")
 
+import onnx
 import torch
 from torch import nn
 
@@ -22,7 +23,7 @@ from streamguard.inference.engines import load_engine
 from streamguard.lab import export as files
 from streamguard.lab import origin
 from streamguard.lab.model import build, logits
-from streamguard.lab.origin import FILE, Lineage, Stage, is_engine, lineage_of, take
+from streamguard.lab.origin import FILE, Lineage, Stage, is_engine, lineage_of, take, unfolded
 from streamguard.lab.train import EARLY, TrainConfig, design_in, designed, lineage, load_state, net_of, run
 
 pytestmark = pytest.mark.lab
@@ -143,6 +144,13 @@ def test_another_net_is_refused_by_name(of_its_own, tmp_path, monkeypatch):
     monkeypatch.setattr(origin, "_divide", lambda *_: None)
     with pytest.raises(EngineForeign, match="logits that differ by"):
         take(build(pretrained=False), folder)
+
+
+def test_a_graph_that_computes_its_weights_is_refused(of_its_own):
+    graph = onnx.load(of_its_own[1] / "model.onnx")
+    del graph.graph.initializer[0]
+    with pytest.raises(ValueError, match="its graph computes weights"):
+        unfolded(build(pretrained=False), graph, 64)
 
 
 def test_what_is_an_engine_and_what_a_run(of_its_own, tmp_path, monkeypatch):
