@@ -54,6 +54,7 @@ from streamguard.lab.train import TrainConfig, design_in, designed, fit, load_st
 ALL: Final = "all"
 AGAIN: Final = {"all again": 1, "all a third time": 2}  # name -> how much higher the seed
 FORGERIES: Final = "forgeries alone"
+WIDE: Final = 160  # columns that the table of all sets takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +254,7 @@ def _tell(metrics: dict[str, Any]) -> None:
     for name, row, stars in zip(names, values, marked, strict=True):
         table.add_row(name, *(f"{value:.3f}{'*' if star else ''}" for value, star in zip(row, stars, strict=True)))
     console = Console(soft_wrap=True, highlight=False)
-    console.print(table)
+    Console(highlight=False, width=WIDE).print(table)  # a narrow terminal folds it, which loses nothing
     seeds = metrics["seeds"]
     console.print(f"by the seed alone: {seeds['mean']:.3f} apart in the mean of the sets, {seeds['most']:.3f} at most")
     for what in ("families", "sources"):

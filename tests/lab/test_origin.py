@@ -22,9 +22,10 @@ from streamguard.errors import EngineDamaged, EngineForeign, EngineMissing, Inpu
 from streamguard.inference.engines import load_engine
 from streamguard.lab import export as files
 from streamguard.lab import origin
+from streamguard.lab.batches import Batches
 from streamguard.lab.model import build, logits
 from streamguard.lab.origin import FILE, Lineage, Stage, is_engine, lineage_of, take, unfolded
-from streamguard.lab.train import EARLY, TrainConfig, design_in, designed, lineage, load_state, net_of, run
+from streamguard.lab.train import EARLY, TrainConfig, design_in, designed, fit, lineage, load_state, mixture_of, net_of
 
 pytestmark = pytest.mark.lab
 NAS = load_engine("deepfake-nas").folder
@@ -89,7 +90,7 @@ def test_a_run_goes_on_from_an_engine(made_store, of_its_own, tmp_path):
     shutil.copytree(of_its_own[1], folder)
     Lineage().then(STAGE, 60.0).write(folder)
     config = TrainConfig(size=32, batch=8, steps=1, warm_up=2, start=str(folder))
-    run(made_store, tmp_path / "run", config)
+    fit(Batches(made_store, mixture_of(config), config.steps), tmp_path / "run", config, workers=0)
     before = build(pretrained=False)
     take(before, folder)
     after, told = load_state(tmp_path / "run")["net"], before.state_dict()

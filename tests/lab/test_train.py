@@ -58,6 +58,14 @@ def straight(made_store, tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def second(made_store, straight, tmp_path_factory):
+    """A run of two steps that goes on from it."""
+    out = tmp_path_factory.mktemp("runs") / "second"
+    run(made_store, out, replace(TINY, start=str(straight), steps=2, rate=1e-4))
+    return out
+
+
 def test_a_resumed_run_equals_an_unbroken_one(made_store, straight, tmp_path, monkeypatch):
     from streamguard.lab import train
 
@@ -82,9 +90,8 @@ def test_a_resumed_run_equals_an_unbroken_one(made_store, straight, tmp_path, mo
         torch.testing.assert_close(resumed["ema"][name], tensor, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_a_run_goes_on_from_another_ones_net(made_store, straight, tmp_path):
-    run(made_store, tmp_path / "second", replace(TINY, start=str(straight), steps=2))
-    before, after = load_state(straight)["ema"], load_state(tmp_path / "second")["net"]
+def test_a_run_goes_on_from_another_ones_net(straight, second):
+    before, after = load_state(straight)["ema"], load_state(second)["net"]
     still = [name for name in before if name.startswith(EARLY) or "running" in name]
     assert len(still) > 100
     for name in still:
@@ -111,9 +118,8 @@ def test_twins_are_drawn_together():
     assert apart[5.0] < apart[0.0] / 2
 
 
-def test_the_lineage_counts_every_run(made_store, straight, tmp_path):
-    run(made_store, tmp_path / "second", replace(TINY, start=str(straight), steps=2, rate=1e-4))
-    found = lineage(tmp_path / "second")
+def test_the_lineage_counts_every_run(made_store, second, tmp_path):
+    found = lineage(second)
     assert [(stage.steps, stage.rate) for stage in found.stages] == [(4, TINY.rate), (2, 1e-4)]
     assert (found.engines, found.whole) == ((), True)
     with pytest.raises(InputMissing, match="nowhere"):
