@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -59,7 +59,7 @@ class Lineage:
         return Lineage((*self.stages, stage), self.seconds + seconds, self.engines, self.whole)
 
     def write(self, folder: Path) -> None:
-        """Into ``folder``, an engine's."""
+        """Into ``folder``: an engine's, or a run's that goes on from one, which may be overwritten meanwhile."""
         (folder / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
 
@@ -77,15 +77,24 @@ def lineage_of(folder: Path) -> Lineage:
     """
     engine = load_engine(folder)
     named = f"{engine.name} {engine.version} ({engine.sha256[:16]})"
-    file = engine.folder / FILE
-    if not file.is_file():
+    if not (engine.folder / FILE).is_file():
         return Lineage(engines=(named,), whole=False)
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        stages = tuple(Stage(**stage) for stage in told["stages"])
-        return Lineage(stages, float(told["seconds"]), (*told["engines"], named), bool(told["whole"]))
+        told = read_lineage(engine.folder)
     except (ValueError, TypeError, KeyError) as error:
-        raise EngineDamaged(f"engine '{engine.name}': '{file}' can't be read: {error!r}.") from error
+        raise EngineDamaged(f"engine '{engine.name}': '{engine.folder / FILE}' can't be read: {error!r}.") from error
+    return replace(told, engines=(*told.engines, named))
+
+
+def read_lineage(folder: Path) -> Lineage:
+    """What :meth:`Lineage.write` wrote into ``folder``.
+
+    Raises:
+        ValueError, TypeError, KeyError: something else did.
+    """
+    told = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    stages = tuple(Stage(**stage) for stage in told["stages"])
+    return Lineage(stages, float(told["seconds"]), tuple(told["engines"]), bool(told["whole"]))
 
 
 def take(net: nn.Module, folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Train the base classifier: one loop, on one page.
 
 A run folder holds config.json, log.jsonl (a line every :data:`LOG_EVERY` steps), last.pt (net, average,
-optimiser: what ``--resume`` goes on from). Batches, dropout and
-schedule depend on seed and step, so that a resumed run of ``--steps`` equals an unbroken one; with
+optimiser: what ``--resume`` goes on from), and training.json if it went on from an engine: how that was trained.
+Batches, dropout and schedule depend on seed and step, so that a resumed run of ``--steps`` equals an unbroken one; with
 ``--minutes`` the schedule follows the clock and it does not.
 """
 
@@ -35,7 +35,7 @@ from streamguard.lab.dataset import Dataset
 from streamguard.lab.forge import table
 from streamguard.lab.forge.meshfile import build_meshes
 from streamguard.lab.model import ARCHITECTURE, Ema, build, normalised, settle_cpu
-from streamguard.lab.origin import Lineage, Stage, is_engine, lineage_of, take
+from streamguard.lab.origin import FILE, Lineage, Stage, is_engine, lineage_of, read_lineage, take
 from streamguard.lab.search.nets import build_design
 from streamguard.lab.search.spaces import Design, read_design
 
@@ -287,6 +287,8 @@ def _fresh(out: Path, config: TrainConfig) -> tuple[int, float]:
         raise UsageError(f"'{out}' holds a run already. Add --resume, or name another folder.")
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    if config.start is not None and is_engine(Path(config.start)):
+        lineage_of(Path(config.start)).write(out)
     return 0, 0.0
 
 
@@ -326,18 +328,15 @@ def lineage(out: Path) -> Lineage:
 
     Raises:
         InputMissing: a run that this one started from is gone.
-        EngineMissing, EngineDamaged: an engine is.
     """
     state = load_state(out)
     config = TrainConfig(**state["config"])
     stage = Stage(int(state["step"]), config.rate, config.families, config.policy, config.twins)
-    return _before(config.start).then(stage, float(state["seconds"]))
-
-
-def _before(start: str | None) -> Lineage:
-    if start is None:
-        return Lineage()
-    return lineage_of(Path(start)) if is_engine(Path(start)) else lineage(Path(start))
+    if (out / FILE).is_file():
+        before = read_lineage(out)
+    else:
+        before = lineage(Path(config.start)) if config.start is not None else Lineage()
+    return before.then(stage, float(state["seconds"]))
 
 
 def _save(out: Path, config: TrainConfig, step: int, seconds: float, net: nn.Module, ema: Ema,

@@ -101,6 +101,8 @@ def test_a_run_goes_on_from_an_engine(made_store, of_its_own, tmp_path):
     assert found.engines == (f"drawn 0.3.0 ({load_engine(folder).sha256[:16]})",)
     assert found.whole
     assert found.seconds > 60
+    shutil.rmtree(folder)
+    assert lineage(tmp_path / "run") == found, "the engine may have been replaced meanwhile, by this very run's"
 
 
 def test_what_nobody_wrote_down_is_not_made_up(of_its_own, tmp_path):
