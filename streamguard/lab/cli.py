@@ -17,6 +17,7 @@ from streamguard.errors import UsageError
 
 VERBS: Final = {
     "detector": ("streamguard.lab.detector:detector", "Train the face detector, export and measure it."),
+    "agreement": ("streamguard.lab.agreement:agreement", "Measure it against boxes on which two others agree."),
     "faces": ("streamguard.lab.faces:faces", "Cut faces out of real and forged video."),
     "split": ("streamguard.lab.split:split", "Cut a face file into parts that share nothing."),
     "audit": ("streamguard.lab.audit:audit", "Check a split for neighbours, and its faces for shortcuts."),

@@ -85,7 +85,7 @@ first {small_share} of the passes, then {size} px; seed {seed}; {versions}. Run:
 ## Limits
 
 - Agreement with one teacher is not truth: where YuNet misses faces (profiles, masks, darkness, paint), this one does
-  too. Boxes on which several teachers agree are the next step.
+  too. Against boxes on which two of three others agree it is measured in docs/models.md (`lab agreement`).
 - Boxes are looser than the teacher's (mAP50-95): a short training from scratch.
 - The smallest faces are found far less often than large ones: see the table by width.
 - Trained on stills; motion blur and interlacing are only imitated. How it fares over age, skin or sex was not measured.

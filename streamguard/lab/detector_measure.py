@@ -221,11 +221,13 @@ def hand_boxes(root: Path) -> list[Labelled]:
     return items
 
 
-def teacher(weights: Path, size: int) -> Detector:
-    """YuNet on the same letterbox, for comparison. Raises InputMissing: no such weights."""
+def teacher(weights: Path, size: int, lowest: float = 0.6) -> Detector:
+    """YuNet on the same letterbox, for comparison, its scores from ``lowest`` on. Raises InputMissing: no weights."""
     if not weights.is_file():
         raise InputMissing(f"'{weights}' does not exist. Point STREAMGUARD_DATA at the data folder.")
-    net = cv2.FaceDetectorYN.create(str(weights), "", (size, size), score_threshold=0.6, nms_threshold=0.5, top_k=300)
+    net = cv2.FaceDetectorYN.create(
+        str(weights), "", (size, size), score_threshold=lowest, nms_threshold=0.5, top_k=300
+    )
 
     def detect(rgb: U8) -> Found:
         boxed, place = letterbox(picture_of_rgb(rgb), size, size)

@@ -28,7 +28,7 @@ TABLES: Final[dict[str, Callable[[Metrics], Section]]] = {
     **MEASURED, "search-edge": document_search.search, "search-paper2025": document_search.search,
     "replicate": document_search.replicate,
 }  # fmt: skip
-_WHOLE: Final = ("unseen", "search-edge", "search-paper2025", "replicate")  # a run is one section
+_WHOLE: Final = ("unseen", "agreement", "search-edge", "search-paper2025", "replicate")  # a run is one section
 _PLOTS: Final = {
     "faces": ("roc.png", "reliability.png", "scores.png"), "corruptions": ("corruptions.png",),
     "unseen": ("matrix.png",), "search-edge": ("history.png", "pareto.png", "importances.png"),
@@ -36,14 +36,15 @@ _PLOTS: Final = {
     "replicate": ("curves-openforensics-case1.png", "curves-openforensics-case2.png", "curves-dfdc-case2.png"),
 }  # fmt: skip
 
-_MAY_BE_EMPTY: Final = frozenset({"reason", "error", "not_clear", "losses"})
+_MAY_BE_EMPTY: Final = frozenset({"reason", "error", "not_clear", "losses", "missed"})
 # Plots show them, or words say "too few".
 _BESIDE: Final = frozenset({"curves", "importances", "agreement", "difference"})
 
 
 def document(
     runs: Annotated[
-        list[Path], typer.Argument(help="Run folders of `lab evaluate`, `unseen`, `search` and `replicate`.")
+        list[Path],
+        typer.Argument(help="Run folders of `lab evaluate`, `unseen`, `agreement`, `search`, `replicate`."),
     ],
     into: Annotated[Path, typer.Option(help="The document.")] = Path("docs/models.md"),
 ) -> None:

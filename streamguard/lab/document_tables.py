@@ -190,9 +190,35 @@ def unseen(metrics: Metrics) -> Section:
     return Section(metrics["command"], facts, lines)
 
 
+def agreement(metrics: Metrics) -> Section:
+    """The face detector and each teacher, against what two others agree on."""
+    head = ["detector", "judged by", "mAP50", "mAP50-95", "pictures", "faces"]
+    rows = [[name, _judges(name, metrics["teachers"]),
+             *(f"{row[key]:.3f} ({row[f'{key}_interval'][0]:.3f}-{row[f'{key}_interval'][1]:.3f})"
+               for key in ("map50", "map50_95")), str(row["pictures"]), str(row["faces"])]
+            for name, row in metrics["precision"].items()]  # fmt: skip
+    lines = [*table(head, rows), ""]
+    for name, row in metrics["clips"].items():
+        low, high = row["interval"]
+        missed = ", ".join(f"{count} of {clip}" for clip, count in row["missed"].items())
+        lines.append(
+            f"- {name}, at its confidence {metrics['confidence']}: boxes the largest agreed face in {row['count']} of "
+            f"{row['of']} frames of the clips, {row['value']:.3f} ({low:.3f}-{high:.3f})"
+            f"{'; missed: ' if missed else ''}{missed}."
+        )
+    told = ", ".join(f"{name} from {least:g}" for name, least in metrics["teachers"].items())
+    lines += [f"- What the teachers call a face: {told}.", *_targets(targets.of_agreement(metrics))]
+    model = f"{metrics['name']} {metrics['version']} (`{metrics['sha256'][:16]}`), {metrics['size']} px"
+    return Section(metrics["command"], f"{metrics['date']}, {metrics['machine']}, {model}", lines)
+
+
+def _judges(name: str, teachers: Mapping[str, Any]) -> str:
+    return " and ".join(one for one in teachers if one != name) if name in teachers else "any two of three"
+
+
 TABLES: Final[dict[str, Callable[[Metrics], Section]]] = {
     "faces": faces, "baselines": baselines, "corruptions": corruptions, "proxies": proxies, "streams": streams,
-    "unseen": unseen, "final": final,
+    "unseen": unseen, "final": final, "agreement": agreement,
 }  # fmt: skip
 
 
