@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -176,9 +177,10 @@ def test_export_gives_the_same_logits(straight, tmp_path):
 
 
 def lenient(patch, loss=1.0, temperature=1.0):
-    """Few pictures and a net that has learnt nothing in four steps will do."""
+    """Few pictures, minutes of fifteen seconds and a net that has learnt nothing in four steps will do."""
     from streamguard.lab import engine as lab_engine
 
+    patch.setattr(lab_engine, "minutes", partial(lab_engine.minutes, length=15.0))
     patch.setattr(lab_engine, "LARGEST_LOSS", loss)
     patch.setattr(lab_engine, "QUANTISED_ON", 1)
     patch.setattr(calibrate, "POINTS", FEW)
