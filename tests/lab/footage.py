@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,3 +86,13 @@ def face_file(path: Path, videos: Sequence[Made], config: dict[str, object] | No
         file.append(item, cuts, Done(made.video, label, len(cuts), {}))
     file.finish()
     return file
+
+
+def list_pictures(root: Path, rows: Sequence[Sequence[object]], boxes: Sequence[Sequence[object]]) -> None:
+    """The data folder's manifest.csv and boxes.csv, with these rows."""
+    for name, head, content in (
+        ("manifest.csv", "path,label,source,generator,group,split,face_x,face_y,face_w,face_h", rows),
+        ("boxes.csv", "path,x,y,w,h,score", boxes),
+    ):
+        with (root / name).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([head.split(","), *content])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import json
 import os
@@ -27,10 +26,10 @@ from streamguard.lab.dataset import Dataset
 from streamguard.lab.detector_measure import Found
 from streamguard.lab.document import fill
 from streamguard.lab.teachers import Teacher, _blazeface, _centerface
+from tests.lab.footage import list_pictures
 from tests.media import write_video
 
 pytestmark = pytest.mark.lab
-HEAD = "path,label,source,generator,group,split,face_x,face_y,face_w,face_h"
 CONFIG = AgreementConfig(pictures=4, variants=("fp32",))
 
 
@@ -55,9 +54,7 @@ def data(tmp_path, monkeypatch):
     (root / "clips").mkdir()
     write_video(root / "clips/a.mp4", [np.ascontiguousarray(rgb[:288, 64:448])] * 10, fps=10)
     rows.append(["clips/a.mp4", "real", "clips", "none", "c", "sample", "", "", "", ""])
-    for name, head, content in (("manifest.csv", HEAD, rows), ("boxes.csv", "path,x,y,w,h,score", listed)):
-        with (root / name).open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([head.split(","), *content])
+    list_pictures(root, rows, listed)
     return Dataset(root)
 
 

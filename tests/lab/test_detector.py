@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from pathlib import Path
@@ -29,6 +28,7 @@ from streamguard.lab.detector import DEFAULTS, begin, detector, training_minutes
 from streamguard.lab.detector_card import card, check_filled
 from streamguard.lab.detector_export import as_input, decode_tail, export, quantise, write_engine
 from streamguard.lab.detector_training import Recipe, isolate, overrides, rate_at, size_at
+from tests.lab.footage import list_pictures
 
 # torch's ONNX exporter and ultralytics announce deprecations of their own: not ours to fix.
 pytestmark = [pytest.mark.lab, pytest.mark.filterwarnings("ignore")]
@@ -62,12 +62,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
             [path, "real", "openforensics", "none", f"g{i // 2}", "val" if i >= 40 else "train", "", "", "", ""]
         )
         boxes.append([path, face.x1, face.y1, face.width, face.height, 0.9])
-    for name, head, content in (
-        ("manifest.csv", "path,label,source,generator,group,split,face_x,face_y,face_w,face_h", rows),
-        ("boxes.csv", "path,x,y,w,h,score", boxes),
-    ):
-        with (root / name).open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([head.split(","), *content])
+    list_pictures(root, rows, boxes)
     return Dataset(root)
 
 
